@@ -1,0 +1,86 @@
+"""Reading YAML into a model, with one line for each mistake: the key, the value and the legal ones."""
+
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from types import UnionType
+from typing import TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from pipeline.config.parameters import Parameters
+from pipeline.errors import UserError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class LegalNames:
+    """Names that the registries of the layers above define."""
+
+    tasks: list[str]
+    models: list[str]
+
+
+def load_parameters(path: Path, legal: LegalNames | None = None) -> Parameters:
+    """Read and check ``params.yaml``.
+
+    Args:
+        path: the file.
+        legal: the tasks and models that exist; ``None`` skips that check.
+
+    Raises:
+        UserError: one line for the first mistake.
+    """
+    return load_yaml(path, Parameters, legal)
+
+
+def load_yaml(path: Path, model: type[Model], context: LegalNames | None = None) -> Model:
+    """Read a YAML file into a pydantic model.
+
+    Raises:
+        UserError: the file is missing, is no YAML, or does not fit the model.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run from the root of the repository") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    try:
+        return model.model_validate(content, context=context)
+    except ValidationError as error:
+        details = error.errors()
+        more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+        raise UserError(f"{path}: {_one_line(details[0], model)}{more}") from None
+
+
+def _one_line(details: ErrorDetails, model: type[BaseModel]) -> str:
+    location = details["loc"]
+    key = ".".join(str(part) for part in location)
+    if details["type"] == "extra_forbidden":
+        parent = _model_at(model, location[:-1])
+        legal = ", ".join(parent.model_fields) if parent else "none"
+        return f"unknown key {key!r} (value {details['input']!r}); legal keys here are {legal}"
+    if details["type"] == "missing":
+        return f"key {key!r} is missing"
+    message = details["msg"].removeprefix("Value error, ")
+    if details["type"] == "value_error":
+        return f"{key}: {message}" if key else message
+    return f"{key}: {details['input']!r} is not legal: {message}"
+
+
+def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """The section that a validation error's location points into."""
+    annotation: object = model
+    for part in location:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            annotation = annotation.model_fields[str(part)].annotation
+        elif typing.get_origin(annotation) in (dict, list):
+            annotation = typing.get_args(annotation)[-1]
+        if typing.get_origin(annotation) in (typing.Union, UnionType):
+            sections = [a for a in typing.get_args(annotation) if isinstance(a, type)]
+            annotation = next((a for a in sections if issubclass(a, BaseModel)), None)
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None

@@ -1,0 +1,28 @@
+"""Choosing the device, with deterministic kernels."""
+
+import os
+
+import torch
+
+from pipeline.errors import UserError
+
+
+def prepare_device(name: str) -> torch.device:
+    """The device called ``name`` (``auto``, ``cpu``, ``cuda``, ``cuda:N``), after asking torch for determinism.
+
+    ``auto`` is the first GPU where there is one, else the CPU.
+
+    Raises:
+        UserError: the device does not exist here.
+    """
+    # cuBLAS is deterministic only with a fixed workspace, and reads this when it is first used.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"params.yaml: device is {name!r} but this machine has {torch.cuda.device_count()} GPUs; set it to auto or cpu"
+        )
+    return device

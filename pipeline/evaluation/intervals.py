@@ -1,0 +1,80 @@
+"""Bootstrap intervals over test images, for accuracies, normalised accuracies and their means over tasks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from pipeline.config import IntervalSettings
+from pipeline.errors import UserError
+from pipeline.measurements import Estimate
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """A statistic of one task and its values on resampled images.
+
+    resampled: ``[resamples]``.
+    """
+
+    value: float
+    resampled: Float[np.ndarray, " resamples"]
+    n: int
+
+    def estimate(self, settings: IntervalSettings) -> Estimate:
+        """The value with its percentile interval."""
+        tail = (1 - settings.confidence) / 2
+        low, high = np.quantile(self.resampled, [tail, 1 - tail])
+        return Estimate(self.value, float(low), float(high), self.n)
+
+
+def bootstrap_accuracy(
+    scores: Bool[np.ndarray, " n"] | Float[np.ndarray, " n"], settings: IntervalSettings, stream: int
+) -> Bootstrap:
+    """Accuracy on one task: the mean of one score per image, 0 or 1, or the mean of several edits' scores.
+
+    Resampling n images with replacement and counting each distinct score is one multinomial draw.
+    ``stream`` numbers the task, so that tasks are resampled independently.
+    """
+    n = len(scores)
+    values, counts = np.unique(scores, return_counts=True)
+    draws = np.random.default_rng([settings.seed, stream]).multinomial(n, counts / n, settings.resamples)
+    return Bootstrap(float(scores.mean()), draws @ values / n, n)
+
+
+def bootstrap_normalised(
+    correct: Bool[np.ndarray, " n"],
+    reference: Bool[np.ndarray, " n"],
+    settings: IntervalSettings,
+    stream: int,
+    task: str,
+) -> Bootstrap:
+    """acc(edited) / acc(single-task model), both on the same resampled images.
+
+    Resampling images and counting their four joint outcomes is one multinomial draw.
+
+    Raises:
+        UserError: the reference classifies nothing correctly, so that the ratio has no value.
+    """
+    if not reference.any():
+        raise UserError(
+            f"task {task}: its single-task model classifies none of {len(reference)} images correctly, so normalised "
+            "accuracy has no value; train it longer (epochs, finetune.lr) or leave the task out"
+        )
+    n = len(correct)
+    outcomes = np.bincount(2 * correct.astype(int) + reference, minlength=4)
+    draws = np.random.default_rng([settings.seed, stream]).multinomial(n, outcomes / n, settings.resamples)
+    edited, single = draws[:, 2] + draws[:, 3], draws[:, 1] + draws[:, 3]
+    # With few images a resample may miss every correct one; it then says nothing about the ratio.
+    defined = single > 0
+    return Bootstrap(float(correct.sum() / reference.sum()), np.where(defined, edited / np.maximum(single, 1), 0.0), n)
+
+
+def bootstrap_mean(tasks: Sequence[Bootstrap]) -> Bootstrap:
+    """Mean over tasks, each resampled independently."""
+    return Bootstrap(
+        float(np.mean([task.value for task in tasks])),
+        np.mean([task.resampled for task in tasks], axis=0),
+        sum(task.n for task in tasks),
+    )

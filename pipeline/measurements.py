@@ -1,0 +1,127 @@
+"""Measurements: the rows of ``results.csv``, one number each with its interval."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from pipeline.errors import UserError
+from pipeline.files import missing, write_text
+
+MEAN = "mean"
+
+BenchmarkName = Literal["zero_shot", "single_task", "addition", "negation"]
+Setting = Literal["tuned", "alpha_1", "none"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its percentile interval; ``n`` images entered it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A row of ``results.csv`` (design §7).
+
+    ``task`` is a task's name or ``mean``; accuracies are shares in [0, 1]; ``ci_low``, ``ci_high`` and ``n`` are
+    ``None`` where there is nothing to resample, as for a chosen α.
+    """
+
+    model: str
+    paradigm: str
+    seed: int
+    benchmark: BenchmarkName
+    setting: Setting
+    task: str
+    metric: str
+    value: float
+    ci_low: float | None = None
+    ci_high: float | None = None
+    n: int | None = None
+
+
+COLUMNS = [field.name for field in fields(Measurement)]
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """Makes measurements of one model, paradigm and seed."""
+
+    model: str
+    paradigm: str
+    seed: int
+
+    def estimate(
+        self, benchmark: BenchmarkName, setting: Setting, task: str, metric: str, estimate: Estimate
+    ) -> Measurement:
+        """A measurement with its interval."""
+        low, high = estimate.low, estimate.high
+        return Measurement(
+            self.model,
+            self.paradigm,
+            self.seed,
+            benchmark,
+            setting,
+            task,
+            metric,
+            estimate.value,
+            low,
+            high,
+            estimate.n,
+        )
+
+    def number(self, benchmark: BenchmarkName, setting: Setting, task: str, metric: str, value: float) -> Measurement:
+        """A measurement that is a choice or a count, without an interval."""
+        return Measurement(self.model, self.paradigm, self.seed, benchmark, setting, task, metric, value)
+
+
+def to_frame(measurements: Iterable[Measurement]) -> pd.DataFrame:
+    """A table with the columns of ``results.csv``."""
+    frame = pd.DataFrame([asdict(measurement) for measurement in measurements], columns=COLUMNS)
+    return frame.astype({"n": "Int64"})
+
+
+def write_frame(path: Path, frame: pd.DataFrame) -> None:
+    """Write a table as CSV, numbers with six decimals so that the bytes are the same every time."""
+    write_text(path, frame.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
+
+
+def read_measurements(path: Path) -> pd.DataFrame:
+    """Read a table of measurements.
+
+    Raises:
+        UserError: the file is missing, or has other columns.
+    """
+    try:
+        frame = pd.read_csv(path, dtype={"n": "Int64", "seed": "int64"})
+    except FileNotFoundError:
+        raise missing(path) from None
+    except (ValueError, pd.errors.ParserError) as error:
+        raise UserError(f"{path}: no table of measurements ({error}); make it again with `dvc repro`") from None
+    if list(frame.columns) != COLUMNS:
+        raise UserError(f"{path}: its columns are {list(frame.columns)}, not {COLUMNS}; run `dvc repro` again")
+    return frame
+
+
+def select(results: pd.DataFrame, **where: object) -> pd.DataFrame:
+    """The rows in which every named column has the given value."""
+    for column, value in where.items():
+        results = results.loc[results[column] == value]
+    return results
+
+
+def summary(measurements: Sequence[Measurement]) -> dict[str, dict[str, float]]:
+    """What ``dvc metrics show`` prints of a stage: the means over tasks, by setting and metric."""
+    means: dict[str, dict[str, float]] = {}
+    for m in measurements:
+        if m.task == MEAN:
+            group = m.setting if m.setting != "none" else m.benchmark
+            means.setdefault(group, {})[m.metric] = round(m.value, 6)
+    return means

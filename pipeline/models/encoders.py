@@ -1,0 +1,102 @@
+"""open_clip models, whole or only the image encoder, with the pre-trained weights of a definition."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from pipeline.errors import UserError
+from pipeline.files import read_arrays
+from pipeline.models.registry import DEFINITIONS, ModelDefinition
+
+# open_clip configurations of our own; adding the directory a second time changes nothing.
+_ARCHITECTURES = DEFINITIONS / "architectures"
+_VISUAL = "visual."
+
+
+def build_clip(definition: ModelDefinition) -> nn.Module:
+    """The open_clip model of a definition, in eval mode, with random weights.
+
+    Raises:
+        UserError: open_clip has no such architecture.
+    """
+    open_clip.add_model_config(_ARCHITECTURES)
+    if open_clip.get_model_config(definition.architecture) is None:
+        raise UserError(f"model {definition.name}: open_clip has no architecture {definition.architecture!r}")
+    root = logging.getLogger()
+    root.addFilter(_is_not_about_random_weights)
+    try:
+        return open_clip.create_model(definition.architecture, pretrained=None).eval()
+    finally:
+        root.removeFilter(_is_not_about_random_weights)
+
+
+def _is_not_about_random_weights(record: logging.LogRecord) -> bool:
+    """Drop open_clip's warning that the weights are random: they are loaded right afterwards."""
+    return not record.getMessage().startswith("No pretrained weights loaded")
+
+
+def split_towers(state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Split a CLIP state dict: the image encoder without its ``visual.`` prefix, and all the rest."""
+    image = {name.removeprefix(_VISUAL): array for name, array in state.items() if name.startswith(_VISUAL)}
+    text = {name: array for name, array in state.items() if not name.startswith(_VISUAL)}
+    return image, text
+
+
+def load_weights(model: nn.Module, arrays: Mapping[str, np.ndarray], where: str) -> None:
+    """Load every weight of a model.
+
+    Raises:
+        UserError: names or shapes differ; ``where`` says what was loaded.
+    """
+    try:
+        model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+    except RuntimeError as error:
+        raise UserError(f"{where}: does not fit the architecture: {' '.join(str(error).split())}") from None
+
+
+def load_image_encoder(definition: ModelDefinition, path: Path) -> "ImageEncoder":
+    """The image encoder with the weights in ``path``, in eval mode.
+
+    Raises:
+        UserError: the file is missing, damaged, or of another architecture.
+    """
+    arrays, _ = read_arrays(path)
+    visual = build_clip(definition).get_submodule("visual")
+    load_weights(visual, arrays, str(path))
+    return ImageEncoder(visual, definition)
+
+
+def load_clip(definition: ModelDefinition, image: Path, text: Path) -> nn.Module:
+    """The whole CLIP model from its two files, in eval mode.
+
+    Raises:
+        UserError: a file is missing, damaged, or of another architecture.
+    """
+    image_arrays, _ = read_arrays(image)
+    text_arrays, _ = read_arrays(text)
+    clip = build_clip(definition)
+    load_weights(clip, {**{_VISUAL + n: a for n, a in image_arrays.items()}, **text_arrays}, f"{image}, {text}")
+    return clip
+
+
+class ImageEncoder(nn.Module):
+    """An open_clip image encoder that takes uint8 images: f(x; θ), before L2 normalisation."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, visual: nn.Module, definition: ModelDefinition) -> None:
+        super().__init__()
+        self.visual = visual
+        self.register_buffer("mean", torch.tensor(definition.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(definition.std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: UInt8[Tensor, "n 3 height width"]) -> Float[Tensor, "n features"]:
+        """Embed images of the size that the encoder was made for."""
+        return self.visual((images.float() / 255 - self.mean) / self.std)

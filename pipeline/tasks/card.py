@@ -1,0 +1,63 @@
+"""A task's card, ``task.json``: what every later stage needs to know about a task besides its images."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.errors import UserError
+from pipeline.files import read_json, write_json
+from pipeline.tasks.images import LabelledImages
+from pipeline.tasks.registry import TaskDefinition
+from pipeline.tasks.splits import Split
+
+
+class TaskCard(BaseModel):
+    """What was prepared, from what. ``counts`` are images per split; ``image_size`` is ``[height, width]``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    version: int
+    description: str
+    classes: list[str]
+    templates: list[str]
+    counts: dict[Split, int]
+    image_size: tuple[int, int]
+    source: str
+    licence: str
+    citation: str
+
+    @classmethod
+    def of(cls, definition: TaskDefinition, splits: dict[Split, LabelledImages]) -> "TaskCard":
+        """The card of a task whose splits were just prepared."""
+        height, width = splits["train"].images.shape[-2:]
+        return cls(
+            name=definition.name,
+            version=definition.version,
+            description=definition.description,
+            classes=definition.classes,
+            templates=definition.templates,
+            counts={name: len(split) for name, split in splits.items()},
+            image_size=(height, width),
+            source=definition.origin,
+            licence=definition.licence,
+            citation=definition.citation,
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> "TaskCard":
+        """Read a card.
+
+        Raises:
+            UserError: the file is missing or no card.
+        """
+        try:
+            return cls.model_validate(read_json(path))
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise UserError(f"{path}: {key}: {first['msg']}; run `dvc repro` again") from None
+
+    def write(self, path: Path) -> None:
+        """Write the card as JSON."""
+        write_json(path, self.model_dump(mode="json"))

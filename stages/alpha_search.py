@@ -1,0 +1,57 @@
+"""alpha_search@model-paradigm: the coefficients of addition and negation, chosen on val."""
+
+import pandas as pd
+import typer
+
+from pipeline.evaluation import search_addition, search_negation
+from pipeline.files import write_json
+from pipeline.measurements import write_frame
+from stages.inputs import read_benchmark, read_edit_space
+from tauflow import layout
+from tauflow.stage import run_stage
+
+
+def main(model: str, paradigm: str) -> None:
+    """Evaluate every α of both grids; write the curves and the choice."""
+    used = ["paradigm", "tasks", "control", "search"]
+    with run_stage("alpha_search", model, paradigm, used=used) as stage:
+        params = stage.params
+        space = read_edit_space(model, paradigm, params.tasks, params.device)
+        benchmarks = [read_benchmark(model, task, "val") for task in params.tasks]
+        control = read_benchmark(model, params.control, "val")
+        batch_size = params.evaluation.batch_size
+
+        addition = search_addition(space, benchmarks, params.search, batch_size)
+        negation = {
+            benchmark.task: search_negation(space, position, benchmark, control, params.search, batch_size)
+            for position, benchmark in enumerate(benchmarks)
+        }
+
+        for task, found in negation.items():
+            if not found.feasible:
+                print(
+                    f"{stage.name}: no α of the negation grid keeps {params.search.control_retention:.0%} of the "
+                    f"control accuracy for {task}; its α is 0, the pre-trained model. A finer grid may help."
+                )
+        measurements = layout.measurements(model, paradigm)
+        curve = pd.DataFrame({"alpha": addition.alphas})
+        curve["accuracy"] = addition.accuracy.mean(axis=1)
+        curve["normalized"] = addition.normalised.mean(axis=1)
+        for column, task in enumerate(params.tasks):
+            curve[task] = addition.accuracy[:, column]
+        write_frame(measurements / "addition_curve.csv", curve)
+        for task, found in negation.items():
+            points = {"alpha": found.alphas, "target": found.target, "control": found.control}
+            write_frame(measurements / "negation_curves" / f"{task}.csv", pd.DataFrame(points))
+        alphas = {"addition": addition.alpha, "negation": {task: n.alpha for task, n in negation.items()}}
+        write_json(layout.metrics(model, paradigm, "alpha"), alphas)
+        stage.journal.metrics({"alpha.addition": addition.alpha})
+        stage.journal.metrics({f"alpha.negation.{task}": n.alpha for task, n in negation.items()})
+        for step, alpha in enumerate(addition.alphas):
+            means = {"accuracy": addition.accuracy[step].mean(), "normalized": addition.normalised[step].mean()}
+            stage.journal.metrics({"alpha": alpha, **{f"val.{k}": float(v) for k, v in means.items()}}, step)
+        print(f"{stage.name}: addition at α = {addition.alpha}, negation at {alphas['negation']}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,42 @@
+"""What the evaluation stages read: benchmarks and the edit space of a paradigm."""
+
+from collections.abc import Sequence
+
+from pipeline.devices import prepare_device
+from pipeline.editing import WeightSpace, read_task_vector
+from pipeline.errors import UserError
+from pipeline.evaluation import Benchmark
+from pipeline.models import load_model_definition
+from pipeline.models.checkpoints import read_base
+from pipeline.models.encoders import load_image_encoder
+from pipeline.models.heads import read_head
+from pipeline.tasks import Split, read_split
+from tauflow import layout
+
+
+def read_benchmark(model: str, task: str, split: Split) -> Benchmark:
+    """A split of a task with the model's head for it.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    head = read_head(layout.head(model, task))
+    return Benchmark(task, read_split(layout.split(task, split), len(head.classes)), head)
+
+
+def read_edit_space(model: str, paradigm: str, tasks: Sequence[str], device: str) -> WeightSpace:
+    """The edit space of a paradigm, with one task vector per task in the order given.
+
+    Raises:
+        UserError: a file is missing or damaged, or a vector starts from another θ₀.
+    """
+    _, base_sha256 = read_base(layout.image_encoder(model))
+    vectors = [read_task_vector(layout.task_vector(model, paradigm, task)) for task in tasks]
+    for task, vector in zip(tasks, vectors, strict=True):
+        if vector.provenance.base_sha256 != base_sha256:
+            raise UserError(
+                f"{layout.task_vector(model, paradigm, task)}: belongs to θ₀ {vector.provenance.base_sha256[:12]}, "
+                f"not to {base_sha256[:12]} in {layout.image_encoder(model)}; run `dvc repro`"
+            )
+    encoder = load_image_encoder(load_model_definition(model), layout.image_encoder(model))
+    return WeightSpace(encoder, vectors, prepare_device(device))

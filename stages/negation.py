@@ -1,0 +1,50 @@
+"""negation@model-paradigm: each task vector negated, on the test splits of its task and of the control."""
+
+import typer
+
+from pipeline.evaluation import read_correct, write_correct
+from pipeline.evaluation.protocols import Correct, evaluate_negation, is_near_chance, measure_negation
+from pipeline.files import read_json
+from pipeline.measurements import Recorder, Setting
+from stages.inputs import read_benchmark, read_edit_space
+from stages.outputs import write_results
+from tauflow import layout
+from tauflow.stage import run_stage
+
+SETTINGS: tuple[Setting, ...] = ("tuned", "alpha_1")
+
+
+def main(model: str, paradigm: str) -> None:
+    """Evaluate −α τₜ at the chosen α and at α = 1; mark tasks that start near chance."""
+    used = ["paradigm", "tasks", "control", "intervals"]
+    with run_stage("negation", model, paradigm, used=used) as stage:
+        params = stage.params
+        space = read_edit_space(model, paradigm, params.tasks, params.device)
+        control = read_benchmark(model, params.control, "test")
+        alphas = read_json(layout.metrics(model, paradigm, "alpha"))["negation"]
+        zero_shot = read_correct(layout.correctness(model, paradigm, "single_task"), "zero_shot")
+        recorder = Recorder(model, paradigm, params.seed)
+        targets: dict[Setting, Correct] = {setting: {} for setting in SETTINGS}
+        controls: dict[Setting, Correct] = {setting: {} for setting in SETTINGS}
+        rows = []
+        for position, task in enumerate(params.tasks):
+            benchmark = read_benchmark(model, task, "test")
+            edits: dict[Setting, float] = {"tuned": alphas[task], "alpha_1": 1.0}
+            results = evaluate_negation(space, edits, position, benchmark, control, params.evaluation.batch_size)
+            for setting, (target, kept) in results.items():
+                targets[setting] = {**targets[setting], task: target}
+                controls[setting] = {**controls[setting], task: kept}
+            rows.append(recorder.number("negation", "tuned", task, "alpha", alphas[task]))
+            near_chance = is_near_chance(zero_shot[task], len(benchmark.head.classes))
+            rows.append(recorder.number("negation", "none", task, "near_chance", float(near_chance)))
+        for setting in SETTINGS:
+            rows += measure_negation(recorder, setting, targets[setting], controls[setting], params.intervals)
+
+        groups = {f"{setting}.target": targets[setting] for setting in SETTINGS}
+        groups |= {f"{setting}.control": controls[setting] for setting in SETTINGS}
+        write_correct(layout.correctness(model, paradigm, "negation"), groups, {"model": model})
+        write_results(stage, model, paradigm, "negation", rows)
+
+
+if __name__ == "__main__":
+    typer.run(main)

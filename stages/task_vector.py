@@ -1,0 +1,29 @@
+"""task_vector@model-task-paradigm: τ = θ − θ₀."""
+
+import typer
+
+from pipeline.editing import TaskVector, write_task_vector
+from pipeline.errors import UserError
+from pipeline.models.checkpoints import read_base, read_tensors
+from tauflow import layout
+from tauflow.stage import run_stage
+
+
+def main(model: str, task: str, paradigm: str) -> None:
+    """Subtract θ₀ from the checkpoint."""
+    with run_stage("task_vector", model, task, paradigm) as stage:
+        base, base_sha256 = read_base(layout.image_encoder(model))
+        path = layout.checkpoint(model, paradigm, task)
+        trained, origin = read_tensors(path)
+        if origin.base_sha256 != base_sha256:
+            raise UserError(
+                f"{path}: was trained from θ₀ {origin.base_sha256[:12]}, not from {base_sha256[:12]} in "
+                f"{layout.image_encoder(model)}; train it again with `dvc repro`"
+            )
+        vector = TaskVector.between(base, trained, origin)
+        write_task_vector(layout.task_vector(model, paradigm, task), vector)
+        stage.journal.metrics({"norm": vector.norm(), "parameters": sum(t.numel() for t in vector.tensors.values())})
+
+
+if __name__ == "__main__":
+    typer.run(main)

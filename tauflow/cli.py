@@ -1,0 +1,78 @@
+"""The command line: ``tauflow repro`` and ``tauflow track``."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import typer
+
+from pipeline.config import LegalNames, Parameters, load_parameters
+from pipeline.errors import UserError
+from pipeline.models import model_names
+from pipeline.tasks import task_names
+from tauflow.journal import error_file
+from tauflow.tracker import track as track_journals
+from tauflow.workspace import PARAMETERS, REPORT, tracking_uri
+
+app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help=__doc__)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def repro(context: typer.Context) -> None:
+    """Check params.yaml, run `dvc repro`, log to MLflow, and say where the report is.
+
+    Further arguments go to `dvc repro`: `tauflow repro -s addition@mini-clip-standard`.
+    """
+    parameters = checked_parameters()
+    print(
+        f"Suite {parameters.suite}: {len(parameters.tasks)} tasks, models {', '.join(parameters.models)}, "
+        f"paradigms {', '.join(parameters.paradigms)}"
+    )
+    dvc = Path(sys.executable).with_name("dvc")
+    code = subprocess.run([str(dvc), "repro", *context.args], check=False).returncode
+    if code == 0:
+        print(f"\nReport:  {REPORT}\nNumbers: reports/results.csv")
+    remaining = track_journals(linger=0)
+    if remaining:
+        _say_not_logged(remaining)
+    else:
+        print(f"Runs:    mlflow ui --backend-store-uri {tracking_uri()}   (with .venv/bin on your PATH)")
+    raise typer.Exit(code)
+
+
+@app.command()
+def check() -> None:
+    """Check params.yaml and say what is wrong with it."""
+    checked_parameters()
+    print(f"{PARAMETERS}: fine")
+
+
+@app.command()
+def track() -> None:
+    """Log to MLflow what the stages have kept because the tracking server was down."""
+    remaining = track_journals(linger=0)
+    if remaining:
+        _say_not_logged(remaining)
+        raise typer.Exit(1)
+    print(f"all runs are logged to {tracking_uri()}")
+
+
+def checked_parameters() -> Parameters:
+    """``params.yaml``, or one line and exit code 1."""
+    try:
+        return load_parameters(PARAMETERS, LegalNames(task_names(), model_names()))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+def _say_not_logged(remaining: int) -> None:
+    reason = error_file().read_text(encoding="utf-8").strip() if error_file().exists() else "unknown reason"
+    print(
+        f"warning: {remaining} runs are not logged to MLflow ({reason}); they are kept, `tauflow track` tries again",
+        file=sys.stderr,
+    )
+
+
+if __name__ == "__main__":
+    app()

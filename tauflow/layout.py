@@ -1,0 +1,65 @@
+"""Where every artifact lies: the paths that ``dvc.yaml`` declares, said once for the stages."""
+
+from pathlib import Path
+
+from pipeline.tasks import Split
+
+DATA = Path("data")
+REPORTS = Path("reports")
+MINI_SOURCES = DATA / "mini"
+RESULTS = REPORTS / "results.csv"
+
+
+def raw(task: str) -> Path:
+    """The original images of a task: one file per split that its source ships."""
+    return DATA / "raw" / task
+
+
+def task_card(task: str) -> Path:
+    """Classes, templates, counts, source, licence, version."""
+    return DATA / "tasks" / "card" / f"{task}.json"
+
+
+def split(task: str, name: Split) -> Path:
+    """A packed split. Splits come first in the path, so that a stage can depend on all tasks' ``val`` alone."""
+    return DATA / "tasks" / name / f"{task}.safetensors"
+
+
+def image_encoder(model: str) -> Path:
+    """The pre-trained image encoder θ₀."""
+    return DATA / "models" / model / "image_encoder.safetensors"
+
+
+def text_encoder(model: str) -> Path:
+    """The pre-trained text tower and the logit scale."""
+    return DATA / "models" / model / "text_encoder.safetensors"
+
+
+def head(model: str, task: str) -> Path:
+    """The zero-shot head of a task."""
+    return DATA / "heads" / model / f"{task}.safetensors"
+
+
+def checkpoint(model: str, paradigm: str, task: str) -> Path:
+    """The trained tensors θ of a fine-tuning."""
+    return DATA / "checkpoints" / model / paradigm / f"{task}.safetensors"
+
+
+def task_vector(model: str, paradigm: str, task: str) -> Path:
+    """τ = θ − θ₀."""
+    return DATA / "task_vectors" / model / paradigm / f"{task}.safetensors"
+
+
+def correctness(model: str, paradigm: str, benchmark: str) -> Path:
+    """Per-image results of a benchmark on ``test``."""
+    return DATA / "correctness" / model / paradigm / f"{benchmark}.safetensors"
+
+
+def measurements(model: str, paradigm: str) -> Path:
+    """Tables of measurements and curves of a paradigm, which the report is made from."""
+    return DATA / "measurements" / model / paradigm
+
+
+def metrics(model: str, paradigm: str, stage: str) -> Path:
+    """What ``dvc metrics`` shows of a stage."""
+    return REPORTS / model / paradigm / f"{stage}.json"

@@ -1,0 +1,118 @@
+"""What surrounds every stage: parameters, one-line errors, the journal for MLflow."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from pipeline.config import LegalNames, Parameters, load_parameters
+from pipeline.errors import UserError
+from tauflow.journal import Journal, error_file
+from tauflow.workspace import PARAMETERS
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A running stage instance, such as ``finetune@mini-clip-mnist-standard``."""
+
+    name: str
+    params: Parameters
+    journal: Journal
+
+
+@contextmanager
+def run_stage(name: str, *keys: str, used: Sequence[str] = (), legal: LegalNames | None = None) -> Iterator[Stage]:
+    """Run the body of a stage.
+
+    A :class:`UserError` becomes one line on stderr and exit code 1; any other exception keeps its traceback.
+
+    Args:
+        name: the stage in ``dvc.yaml``.
+        keys: the matrix values of this instance, in the order of the matrix.
+        used: the top-level parameters that the run is described by in MLflow.
+        legal: names to check tasks and models against.
+    """
+    instance = f"{name}@{'-'.join(keys)}" if keys else name
+    journal: Journal | None = None
+    try:
+        params = load_parameters(PARAMETERS, legal)
+        journal = _open_journal(name, instance, keys, params, used)
+        started = time.perf_counter()
+        yield Stage(instance, params, journal)
+        journal.metrics({"seconds": time.perf_counter() - started})
+        _end(journal, "FINISHED")
+    except UserError as error:
+        if journal:
+            _end(journal, "FAILED", str(error))
+        print(f"error: {instance}: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except BaseException as error:
+        if journal:
+            _end(journal, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", repr(error))
+        raise
+
+
+def _end(journal: Journal, status: str, error: str | None = None) -> None:
+    journal.append("end", status=status, error=error)
+    if error_file().exists():
+        reason = error_file().read_text(encoding="utf-8").strip()
+        print(f"warning: not logged to MLflow, kept for `tauflow track`: {reason}", file=sys.stderr)
+
+
+def _open_journal(name: str, instance: str, keys: Sequence[str], params: Parameters, used: Sequence[str]) -> Journal:
+    invocation, title = _invocation()
+    return Journal.open(
+        name=instance,
+        root=str(Path.cwd()),
+        suite=params.suite,
+        params=dict(_flatten(params.model_dump(mode="json", include={*used, "seed"}))),
+        tags={"tauflow.stage": name, "dvc.stage": instance, "tauflow.keys": " ".join(keys)},
+        invocation=invocation,
+        invocation_name=title,
+        invocation_tags={
+            tag: os.environ[variable]
+            for tag, variable in (
+                ("dvc.experiment", "DVC_EXP_NAME"),
+                ("dvc.baseline", "DVC_EXP_BASELINE_REV"),
+            )
+            if variable in os.environ
+        },
+        revision=_git_revision(),
+    )
+
+
+def _invocation() -> tuple[str, str]:
+    """What identifies this pipeline invocation, and what to call it.
+
+    That is the DVC experiment, else the DVC process above this one, else this process.
+    """
+    experiment = os.environ.get("DVC_EXP_NAME")
+    if experiment:
+        return f"experiment {experiment} {os.environ.get('DVC_EXP_BASELINE_REV', '')}".strip(), experiment
+    process = psutil.Process()
+    for ancestor in process.parents():
+        if any(Path(part).name == "dvc" for part in ancestor.cmdline()[:3]):
+            process = ancestor
+    began = datetime.fromtimestamp(process.create_time())
+    return f"process {process.pid} {process.create_time()}", f"dvc repro {began:%Y-%m-%d %H:%M}"
+
+
+def _git_revision() -> str | None:
+    result = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return result.stdout.strip() if result.returncode == 0 else None
+
+
+def _flatten(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,159 @@
+"""The tracker: logs the journals of all stages to MLflow, from one process.
+
+``python -m tauflow.tracker`` follows running stages and ends when there are none; ``tauflow track`` does the same in
+the foreground. Where each journal was logged up to is kept beside it, so that an interrupted tracker continues.
+"""
+
+import fcntl
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tauflow.journal import error_file
+from tauflow.workspace import journals
+
+# DVC takes a moment between two stages.
+LINGER_SECONDS = 15.0
+POLL_SECONDS = 1.0
+# How long after a stage ended its entry in dvc.lock is waited for; a stage run by hand has none.
+LOCK_ENTRY_SECONDS = 10.0
+# MLflow refuses more in one call.
+BATCH = 1000
+
+
+@dataclass
+class Progress:
+    """How far a journal has been logged: the run it became, and the bytes that were read."""
+
+    path: Path
+    run_id: str | None = None
+    offset: int = 0
+
+    @classmethod
+    def of(cls, journal: Path) -> "Progress":
+        path = journal.with_suffix(".progress")
+        if path.exists():
+            return cls(path, **json.loads(path.read_text(encoding="utf-8")))
+        return cls(path)
+
+    def save(self) -> None:
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text(json.dumps({"run_id": self.run_id, "offset": self.offset}), encoding="utf-8")
+        temporary.replace(self.path)
+
+
+@contextmanager
+def only_one() -> Iterator[None]:
+    """Hold the tracker's lock, waiting for another tracker to end."""
+    journals().mkdir(parents=True, exist_ok=True)
+    with (journals().parent / "tracker.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def track(linger: float) -> int:
+    """Log all journals, following running stages, until nothing has come for ``linger`` seconds.
+
+    Returns:
+        The number of journals that remain because MLflow refused them; ``error_file()`` then says why.
+    """
+    from tauflow.mlflow_store import Store  # seconds; only the process that logs pays for it
+
+    with only_one():
+        try:
+            store = Store.connect()
+            idle_since = time.monotonic()
+            while time.monotonic() - idle_since < linger or _running():
+                if _log_all(store):
+                    idle_since = time.monotonic()
+                elif linger > 0 or _running():
+                    time.sleep(POLL_SECONDS)
+                else:
+                    break
+            store.close()
+            error_file().unlink(missing_ok=True)
+        except Exception as error:  # whatever a server or database raises, the journals are kept
+            error_file().write_text(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}\n")
+    return len(list(journals().glob("*.jsonl")))
+
+
+def _log_all(store: Any) -> bool:
+    """Log what is new in every journal; whether there was anything."""
+    progressed = False
+    for path in sorted(journals().glob("*.jsonl")):
+        progressed |= _log(store, path)
+    return progressed
+
+
+def _log(store: Any, path: Path) -> bool:
+    progress = Progress.of(path)
+    with path.open("rb") as file:
+        file.seek(progress.offset)
+        lines = [line for line in file.readlines(1_000_000) if line.endswith(b"\n")]
+    events = [json.loads(line) for line in lines]
+    for event in events:
+        if event["event"] == "start" and progress.run_id is None:
+            progress.run_id = store.start(event)
+            progress.save()
+    if events:
+        store.log(progress.run_id, events)
+        progress.offset += sum(len(line) for line in lines)
+        progress.save()
+    ended = _last_event(path)
+    if progress.offset == path.stat().st_size and ended is not None:
+        return _finish(store, path, progress, ended) or bool(events)
+    return bool(events)
+
+
+def _finish(store: Any, path: Path, progress: Progress, ended: dict[str, Any]) -> bool:
+    """End a run once DVC has written its lock entry, and forget its journal."""
+    start = json.loads(path.open(encoding="utf-8").readline())
+    waited = time.time() * 1000 - ended["time"] > LOCK_ENTRY_SECONDS * 1000
+    entry = lock_entry(Path(start["root"]), start["name"], ended["time"])
+    if ended["status"] == "FINISHED" and entry is None and not waited:
+        return False
+    store.finish(progress.run_id, ended, entry)
+    path.unlink()
+    progress.path.unlink(missing_ok=True)
+    return True
+
+
+def _last_event(path: Path) -> dict[str, Any] | None:
+    """The ``end`` event, or one made up for a stage that was killed; ``None`` while it runs."""
+    lines = path.read_bytes().splitlines()
+    last = json.loads(lines[-1])
+    if last["event"] == "end":
+        return last
+    if _alive(json.loads(lines[0])["pid"]):
+        return None
+    return {"event": "end", "time": last["time"], "status": "KILLED"}
+
+
+def _running() -> bool:
+    """Whether a stage is running, or one has just ended whose lock entry is still awaited."""
+    return any(journals().glob("*.jsonl"))
+
+
+def _alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def lock_entry(root: Path, stage: str, after_ms: float) -> dict[str, Any] | None:
+    """What ``dvc.lock`` says of a stage, if it was written after ``after_ms`` (milliseconds since the epoch)."""
+    import yaml
+
+    path = root / "dvc.lock"
+    if not path.exists() or path.stat().st_mtime * 1000 < after_ms:
+        return None
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    return content.get("stages", {}).get(stage)
+
+
+if __name__ == "__main__":
+    track(LINGER_SECONDS)
