@@ -28,10 +28,10 @@ from pipeline.tasks.mini.corpus import Corpus, render_corpus
 class Recipe:
     """What determines the weights, besides the sources, the machine and the versions."""
 
-    steps: int = 7000
+    steps: int = 5400
     pairs: int = 120_000
     seed: int = 0
-    threads: int = 2
+    threads: int = 1
     batch: int = 128
     matrix_lr: float = 0.02
     """Muon, for the matrices inside the transformer blocks."""

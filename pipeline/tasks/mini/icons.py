@@ -6,6 +6,7 @@ The splits hold different icon sets: ``test`` shows designs by teams that ``trai
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int64
 from numpy.random import Generator
 
 from pipeline.tasks.images import LabelledImages
@@ -48,6 +49,19 @@ def render(rng: Generator, masks: np.ndarray) -> np.ndarray:
     return canvas.to_bytes(canvas.noisy(rng, canvas.paint(placed, front, canvas.solid(back)), 0.04))
 
 
+def parts(rng: Generator, sets: np.ndarray) -> dict[str, Int64[np.ndarray, " icons"]]:
+    """Positions of the icons of each split, given the name of every icon's set."""
+    names = np.unique(sets)
+    share = np.empty(len(names))
+    share[rng.permutation(len(names))] = (np.arange(len(names)) + 0.5) / len(names)
+    position = share[np.searchsorted(names, sets)]
+    return {
+        "train": np.flatnonzero(position < _TRAIN),
+        "val": np.flatnonzero((position >= _TRAIN) & (position < _TRAIN + _VAL)),
+        "test": np.flatnonzero(position >= _TRAIN + _VAL),
+    }
+
+
 def splits(sources: Path, rng: Generator) -> dict[str, LabelledImages]:
     """The task: icon sets shared out over the splits; two renderings of each icon of ``train``.
 
@@ -55,17 +69,8 @@ def splits(sources: Path, rng: Generator) -> dict[str, LabelledImages]:
         ValueError: the source is missing or damaged.
     """
     images, labels, sets = read_arrays(sources / "icons.npz", "images", "labels", "sets")
-    names = np.unique(sets)
-    share = np.empty(len(names))
-    share[rng.permutation(len(names))] = (np.arange(len(names)) + 0.5) / len(names)
-    position = share[np.searchsorted(names, sets)]
-    members = {
-        "train": position < _TRAIN,
-        "val": (position >= _TRAIN) & (position < _TRAIN + _VAL),
-        "test": position >= _TRAIN + _VAL,
-    }
     out = {}
-    for name, chosen in members.items():
-        icons = np.tile(np.flatnonzero(chosen), _TRAIN_RENDERINGS if name == "train" else 1)
+    for name, members in parts(rng, sets).items():
+        icons = np.tile(members, _TRAIN_RENDERINGS if name == "train" else 1)
         out[name] = LabelledImages(render(rng, images[icons]), labels[icons].astype(np.int64))
     return out

@@ -14,7 +14,8 @@ def read_arrays(path: Path, *names: str) -> list[np.ndarray]:
         ValueError: the file is missing, damaged or lacks an array.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: np.load leaves a file that is no archive open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return [archive[name] for name in names]
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; get it again with `git checkout {path}`") from None
