@@ -1,0 +1,6 @@
+"""Paradigms as combinations of parts: what trains, and in which space."""
+
+from pipeline.paradigms.selections import select, selection
+from pipeline.paradigms.trainable import TrainableEncoder, make_trainable
+
+__all__ = ["TrainableEncoder", "make_trainable", "select", "selection"]

@@ -1,0 +1,69 @@
+"""Which parameters of an image encoder a paradigm trains: named selections over parameter names.
+
+A new selection is one decorated function here, or in any module that is imported before it is asked for.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+
+from pipeline.errors import UserError
+
+Selection = Callable[[str], bool]
+
+_SELECTIONS: dict[str, Selection] = {}
+
+_BLOCK = r"transformer\.resblocks\.\d+\."
+
+
+def selection(name: str) -> Callable[[Selection], Selection]:
+    """Register a function that says of a parameter's name whether it is trained."""
+
+    def register(function: Selection) -> Selection:
+        _SELECTIONS[name] = function
+        return function
+
+    return register
+
+
+def select(name: str, parameters: Iterable[str]) -> list[str]:
+    """The names among ``parameters`` that a selection trains, in their order.
+
+    Raises:
+        UserError: there is no such selection, or it trains nothing of this encoder.
+    """
+    if name not in _SELECTIONS:
+        raise UserError(f"trainable: {name!r} is unknown; legal are {', '.join(sorted(_SELECTIONS))}")
+    chosen = [parameter for parameter in parameters if _SELECTIONS[name](parameter)]
+    if not chosen:
+        raise UserError(f"trainable: {name!r} selects no parameter of this encoder; take another selection or model")
+    return chosen
+
+
+@selection("all")
+def is_any(name: str) -> bool:
+    """Every parameter of the encoder."""
+    return True
+
+
+@selection("attention")
+def is_attention_weight(name: str) -> bool:
+    """Weights of q, k, v (which open_clip fuses) and of the output projection: Jin et al., (1)."""
+    return re.fullmatch(rf"{_BLOCK}attn\.(in_proj_weight|out_proj\.weight)", name) is not None
+
+
+@selection("attention_bias")
+def is_attention(name: str) -> bool:
+    """The same with their biases: Jin et al., (2)."""
+    return re.fullmatch(rf"{_BLOCK}attn\.(in_proj_|out_proj\.)(weight|bias)", name) is not None
+
+
+@selection("linear")
+def is_linear_weight(name: str) -> bool:
+    """Weights of all linear layers of the blocks, attention and MLP: our reading of Jin et al., (3)."""
+    return is_attention_weight(name) or re.fullmatch(rf"{_BLOCK}mlp\.c_(fc|proj)\.weight", name) is not None
+
+
+@selection("linear_bias")
+def is_linear(name: str) -> bool:
+    """The same with their biases: our reading of Jin et al., (4)."""
+    return is_attention(name) or re.fullmatch(rf"{_BLOCK}mlp\.c_(fc|proj)\.(weight|bias)", name) is not None
