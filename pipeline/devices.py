@@ -23,6 +23,6 @@ def prepare_device(name: str) -> torch.device:
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(
-            f"params.yaml: device is {name!r} but this machine has {torch.cuda.device_count()} GPUs; set it to auto or cpu"
+            f"params.yaml: device is {name!r} but GPUs here number {torch.cuda.device_count()}; set it to auto or cpu"
         )
     return device

@@ -62,10 +62,11 @@ def read_json(path: Path) -> Any:
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
     """Write arrays and JSON metadata as one safetensors file, atomically; the same content gives the same bytes.
 
-    A SHA-256 of the content is added to the metadata, and checked by :func:`read_arrays`.
+    A SHA-256 of arrays and metadata is added to the metadata, and checked by :func:`read_arrays`.
     """
-    content = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
-    signed = {**metadata, "sha256": fingerprint(content)}
+    # Not ascontiguousarray, which makes one-dimensional arrays of scalars.
+    content = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
+    signed = {**metadata, "sha256": _signature(content, metadata)}
     with atomic_write(path) as temporary:
         save_file(content, temporary, {_METADATA_KEY: json.dumps(signed, sort_keys=True)})
 
@@ -82,35 +83,26 @@ def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
     except FileNotFoundError:
         raise missing(path) from None
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: damaged or no safetensors file ({error}); {_restore(path)}") from None
-    if metadata is None:
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path}: damaged or no safetensors file ({_flat(error)}); {_restore(path)}") from None
+    if not isinstance(metadata, dict):
         raise UserError(f"{path}: has no Tauflow metadata, so its origin is unknown; {_restore(path)}")
-    if metadata.pop("sha256", None) != fingerprint(arrays):
+    if metadata.pop("sha256", None) != _signature(arrays, metadata):
         raise UserError(f"{path}: damaged, its content does not fit its SHA-256; {_restore(path)}")
     return arrays, metadata
 
 
-def read_metadata(path: Path) -> dict[str, Any]:
-    """The metadata of a file that :func:`write_arrays` wrote, without its arrays.
-
-    Raises:
-        UserError: the file is missing, truncated, or not written by Tauflow.
-    """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return json.loads((file.metadata() or {})[_METADATA_KEY])
-    except FileNotFoundError:
-        raise missing(path) from None
-    except (SafetensorError, OSError, KeyError) as error:
-        raise UserError(f"{path}: damaged or not written by Tauflow ({error}); {_restore(path)}") from None
+def _signature(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> str:
+    """SHA-256 over a file's arrays and its metadata."""
+    text = json.dumps(metadata, sort_keys=True)
+    return hashlib.sha256(f"{fingerprint(arrays)}\n{text}".encode()).hexdigest()
 
 
 def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
     """SHA-256 over names, types, shapes and bytes, independent of the order of the entries."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
+        array = np.asarray(arrays[name], order="C")
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
@@ -136,3 +128,7 @@ def missing(path: Path) -> UserError:
 
 def _restore(path: Path) -> str:
     return f"restore it with `dvc checkout {path}` or make it again with `dvc repro`"
+
+
+def _flat(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -48,6 +48,8 @@ class Measurement:
 
 
 COLUMNS = [field.name for field in fields(Measurement)]
+# Said outright, since a table without intervals would otherwise have columns of another type.
+_TYPES: Any = {"seed": "int64", "value": "float64", "ci_low": "float64", "ci_high": "float64", "n": "Int64"}
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Recorder:
 def to_frame(measurements: Iterable[Measurement]) -> pd.DataFrame:
     """A table with the columns of ``results.csv``."""
     frame = pd.DataFrame([asdict(measurement) for measurement in measurements], columns=COLUMNS)
-    return frame.astype({"n": "Int64"})
+    return frame.astype(_TYPES)
 
 
 def write_frame(path: Path, frame: pd.DataFrame) -> None:
@@ -100,7 +102,7 @@ def read_measurements(path: Path) -> pd.DataFrame:
         UserError: the file is missing, or has other columns.
     """
     try:
-        frame = pd.read_csv(path, dtype={"n": "Int64", "seed": "int64"})
+        frame = pd.read_csv(path, dtype=_TYPES)
     except FileNotFoundError:
         raise missing(path) from None
     except (ValueError, pd.errors.ParserError) as error:
@@ -117,11 +119,12 @@ def select(results: pd.DataFrame, **where: object) -> pd.DataFrame:
     return results
 
 
-def summary(measurements: Sequence[Measurement]) -> dict[str, dict[str, float]]:
-    """What ``dvc metrics show`` prints of a stage: the means over tasks, by setting and metric."""
-    means: dict[str, dict[str, float]] = {}
+def summary(measurements: Sequence[Measurement]) -> dict[str, dict[str, Any]]:
+    """What ``dvc metrics show`` prints of a stage: the means over tasks, by benchmark, setting and metric."""
+    means: dict[str, dict[str, Any]] = {}
     for m in measurements:
         if m.task == MEAN:
-            group = m.setting if m.setting != "none" else m.benchmark
-            means.setdefault(group, {})[m.metric] = round(m.value, 6)
+            of_benchmark = means.setdefault(m.benchmark, {})
+            of_setting = of_benchmark if m.setting == "none" else of_benchmark.setdefault(m.setting, {})
+            of_setting[m.metric] = round(m.value, 6)
     return means

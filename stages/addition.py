@@ -16,9 +16,9 @@ def main(model: str, paradigm: str) -> None:
     """Evaluate both edits; normalise by the single-task models on the same images."""
     with run_stage("addition", model, paradigm, used=["paradigm", "tasks", "intervals"]) as stage:
         params = stage.params
-        space = read_edit_space(model, paradigm, params.tasks, params.device)
+        space = read_edit_space(model, paradigm, params)
         benchmarks = [read_benchmark(model, task, "test") for task in params.tasks]
-        alpha = read_json(layout.metrics(model, paradigm, "alpha"))["addition"]
+        alpha = read_json(layout.metrics(model, paradigm, "alpha"))["alpha"]["addition"]
         single = read_correct(layout.correctness(model, paradigm, "single_task"), "single_task")
         results = evaluate_addition(space, {"tuned": alpha, "alpha_1": 1.0}, benchmarks, params.evaluation.batch_size)
 

@@ -16,7 +16,7 @@ def main(model: str, paradigm: str) -> None:
     used = ["paradigm", "tasks", "control", "search"]
     with run_stage("alpha_search", model, paradigm, used=used) as stage:
         params = stage.params
-        space = read_edit_space(model, paradigm, params.tasks, params.device)
+        space = read_edit_space(model, paradigm, params)
         benchmarks = [read_benchmark(model, task, "val") for task in params.tasks]
         control = read_benchmark(model, params.control, "val")
         batch_size = params.evaluation.batch_size
@@ -43,8 +43,15 @@ def main(model: str, paradigm: str) -> None:
         for task, found in negation.items():
             points = {"alpha": found.alphas, "target": found.target, "control": found.control}
             write_frame(measurements / "negation_curves" / f"{task}.csv", pd.DataFrame(points))
+        best = addition.alphas.index(addition.alpha)
+        val = {
+            "single_task": addition.single.mean(),
+            "accuracy": addition.accuracy[best].mean(),
+            "normalized": addition.normalised[best].mean(),
+        }
         alphas = {"addition": addition.alpha, "negation": {task: n.alpha for task, n in negation.items()}}
-        write_json(layout.metrics(model, paradigm, "alpha"), alphas)
+        rounded = {metric: round(float(value), 6) for metric, value in val.items()}
+        write_json(layout.metrics(model, paradigm, "alpha"), {"alpha": alphas, "val": rounded})
         stage.journal.metrics({"alpha.addition": addition.alpha})
         stage.journal.metrics({f"alpha.negation.{task}": n.alpha for task, n in negation.items()})
         for step, alpha in enumerate(addition.alphas):

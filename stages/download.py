@@ -2,17 +2,15 @@
 
 import typer
 
-from pipeline.config import LegalNames
-from pipeline.models import model_names
 from pipeline.sources.download import download
-from pipeline.tasks import load_task, task_names, write_split
+from pipeline.tasks import load_task, write_split
 from tauflow import layout
 from tauflow.stage import run_stage
 
 
 def main(task: str) -> None:
     """Write one file per split that the source ships."""
-    with run_stage("download", task, legal=LegalNames(task_names(), model_names())) as stage:
+    with run_stage("download", task) as stage:
         definition = load_task(task)
         splits = download(definition, layout.MINI_SOURCES)
         for name, images in splits.items():

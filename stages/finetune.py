@@ -1,5 +1,7 @@
 """finetune@model-task-paradigm: train the image encoder on one task; its tensors θ and the training curve."""
 
+import time
+
 import typer
 
 from pipeline.devices import prepare_device
@@ -7,6 +9,7 @@ from pipeline.models import load_model_definition
 from pipeline.models.checkpoints import Provenance, code_fingerprint, read_base, write_tensors
 from pipeline.models.encoders import load_image_encoder
 from pipeline.models.heads import read_head
+from pipeline.paradigms import make_trainable
 from pipeline.tasks import read_split
 from pipeline.training import StepRecord, finetune, write_curve
 from tauflow import layout
@@ -21,15 +24,19 @@ def main(model: str, task: str, paradigm: str) -> None:
     with run_stage("finetune", model, task, paradigm, used=used) as stage:
         params = stage.params
         device = prepare_device(params.device)
-        encoder = load_image_encoder(load_model_definition(model), layout.image_encoder(model))
+        pretrained = load_image_encoder(load_model_definition(model), layout.image_encoder(model))
+        encoder = make_trainable(pretrained.to(device), params.paradigm[paradigm])
         head = read_head(layout.head(model, task))
         train = read_split(layout.split(task, "train"), len(head.classes))
         _, base_sha256 = read_base(layout.image_encoder(model))
         curve: list[StepRecord] = []
+        started = time.perf_counter()
 
         def on_step(record: StepRecord) -> None:
             curve.append(record)
-            stage.journal.metrics({k: getattr(record, k) for k in LOGGED}, record.step)
+            rate = params.finetune.batch_size * len(curve) / (time.perf_counter() - started)
+            logged = {name: getattr(record, name) for name in LOGGED}
+            stage.journal.metrics({**logged, "images_per_second": rate}, record.step)
 
         trained = finetune(encoder, head, train, params.finetune, params.epochs[task], params.seed, device, on_step)
 

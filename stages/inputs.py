@@ -1,9 +1,8 @@
 """What the evaluation stages read: benchmarks and the edit space of a paradigm."""
 
-from collections.abc import Sequence
-
+from pipeline.config import Parameters
 from pipeline.devices import prepare_device
-from pipeline.editing import WeightSpace, read_task_vector
+from pipeline.editing import EditSpace, TangentSpace, WeightSpace, read_task_vector
 from pipeline.errors import UserError
 from pipeline.evaluation import Benchmark
 from pipeline.models import load_model_definition
@@ -24,19 +23,20 @@ def read_benchmark(model: str, task: str, split: Split) -> Benchmark:
     return Benchmark(task, read_split(layout.split(task, split), len(head.classes)), head)
 
 
-def read_edit_space(model: str, paradigm: str, tasks: Sequence[str], device: str) -> WeightSpace:
-    """The edit space of a paradigm, with one task vector per task in the order given.
+def read_edit_space(model: str, paradigm: str, params: Parameters) -> EditSpace:
+    """The edit space of a paradigm, with one task vector per task in the order of the parameters.
 
     Raises:
         UserError: a file is missing or damaged, or a vector starts from another θ₀.
     """
     _, base_sha256 = read_base(layout.image_encoder(model))
-    vectors = [read_task_vector(layout.task_vector(model, paradigm, task)) for task in tasks]
-    for task, vector in zip(tasks, vectors, strict=True):
+    vectors = [read_task_vector(layout.task_vector(model, paradigm, task)) for task in params.tasks]
+    for task, vector in zip(params.tasks, vectors, strict=True):
         if vector.provenance.base_sha256 != base_sha256:
             raise UserError(
                 f"{layout.task_vector(model, paradigm, task)}: belongs to θ₀ {vector.provenance.base_sha256[:12]}, "
                 f"not to {base_sha256[:12]} in {layout.image_encoder(model)}; run `dvc repro`"
             )
     encoder = load_image_encoder(load_model_definition(model), layout.image_encoder(model))
-    return WeightSpace(encoder, vectors, prepare_device(device))
+    space = TangentSpace if params.paradigm[paradigm].evaluated_in == "tangent" else WeightSpace
+    return space(encoder, vectors, prepare_device(params.device))

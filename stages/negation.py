@@ -19,9 +19,9 @@ def main(model: str, paradigm: str) -> None:
     used = ["paradigm", "tasks", "control", "intervals"]
     with run_stage("negation", model, paradigm, used=used) as stage:
         params = stage.params
-        space = read_edit_space(model, paradigm, params.tasks, params.device)
+        space = read_edit_space(model, paradigm, params)
         control = read_benchmark(model, params.control, "test")
-        alphas = read_json(layout.metrics(model, paradigm, "alpha"))["negation"]
+        alphas = read_json(layout.metrics(model, paradigm, "alpha"))["alpha"]["negation"]
         zero_shot = read_correct(layout.correctness(model, paradigm, "single_task"), "zero_shot")
         recorder = Recorder(model, paradigm, params.seed)
         targets: dict[Setting, Correct] = {setting: {} for setting in SETTINGS}

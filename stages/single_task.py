@@ -16,7 +16,7 @@ def main(model: str, paradigm: str) -> None:
     used = ["paradigm", "tasks", "control", "intervals"]
     with run_stage("single_task", model, paradigm, used=used) as stage:
         params = stage.params
-        space = read_edit_space(model, paradigm, params.tasks, params.device)
+        space = read_edit_space(model, paradigm, params)
         benchmarks = [read_benchmark(model, task, "test") for task in (*params.tasks, params.control)]
         zero_shot, single = evaluate_single_task(space, benchmarks, params.evaluation.batch_size)
 

@@ -29,7 +29,11 @@ def repro(context: typer.Context) -> None:
         f"paradigms {', '.join(parameters.paradigms)}"
     )
     dvc = Path(sys.executable).with_name("dvc")
-    code = subprocess.run([str(dvc), "repro", *context.args], check=False).returncode
+    try:
+        code = subprocess.run([str(dvc), "repro", *context.args], check=False).returncode
+    except KeyboardInterrupt:
+        print("\nStopped. What was finished is kept; the same command continues.", file=sys.stderr)
+        code = 130
     if code == 0:
         print(f"\nReport:  {REPORT}\nNumbers: reports/results.csv")
     remaining = track_journals(linger=0)

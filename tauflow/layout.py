@@ -1,8 +1,10 @@
 """Where every artifact lies: the paths that ``dvc.yaml`` declares, said once for the stages."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pipeline.tasks import Split
+if TYPE_CHECKING:
+    from pipeline.tasks import Split
 
 DATA = Path("data")
 REPORTS = Path("reports")
@@ -20,7 +22,7 @@ def task_card(task: str) -> Path:
     return DATA / "tasks" / "card" / f"{task}.json"
 
 
-def split(task: str, name: Split) -> Path:
+def split(task: str, name: "Split") -> Path:
     """A packed split. Splits come first in the path, so that a stage can depend on all tasks' ``val`` alone."""
     return DATA / "tasks" / name / f"{task}.safetensors"
 

@@ -33,14 +33,19 @@ class Store:
         client.search_experiments(max_results=1)
         return cls(client)
 
-    def start(self, event: dict[str, Any]) -> str:
-        """Start the run of a stage instance, below its invocation's parent run."""
+    def start(self, event: dict[str, Any], journal: str) -> str:
+        """Start the run of a stage instance, below its invocation's parent run, unless its journal has one."""
         experiment = self._experiment(event["suite"])
         parent = self._parent(experiment, event)
-        tags = {**event["tags"], MLFLOW_RUN_NAME: event["name"], MLFLOW_PARENT_RUN_ID: parent}
-        if event["revision"]:
-            tags[MLFLOW_GIT_COMMIT] = event["revision"]
-        run = self.client.create_run(experiment, start_time=event["time"], tags=tags, run_name=event["name"])
+        begun = self.client.search_runs([experiment], f"tags.`tauflow.journal` = '{journal}'", max_results=1)
+        if begun:  # by a tracker that was killed before it could note so
+            run = begun[0]
+        else:
+            tags = {**event["tags"], "tauflow.journal": journal, MLFLOW_RUN_NAME: event["name"]}
+            tags[MLFLOW_PARENT_RUN_ID] = parent
+            if event["revision"]:
+                tags[MLFLOW_GIT_COMMIT] = event["revision"]
+            run = self.client.create_run(experiment, start_time=event["time"], tags=tags, run_name=event["name"])
         params = [Param(key, str(value)) for key, value in event["params"].items()]
         self.client.log_batch(run.info.run_id, params=params)
         return run.info.run_id

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from pipeline.config import LegalNames, Parameters, load_parameters
+from pipeline.config import Parameters, load_parameters
 from pipeline.errors import UserError
 from tauflow.journal import Journal, error_file
 from tauflow.workspace import PARAMETERS
@@ -29,7 +29,7 @@ class Stage:
 
 
 @contextmanager
-def run_stage(name: str, *keys: str, used: Sequence[str] = (), legal: LegalNames | None = None) -> Iterator[Stage]:
+def run_stage(name: str, *keys: str, used: Sequence[str] = ()) -> Iterator[Stage]:
     """Run the body of a stage.
 
     A :class:`UserError` becomes one line on stderr and exit code 1; any other exception keeps its traceback.
@@ -38,12 +38,11 @@ def run_stage(name: str, *keys: str, used: Sequence[str] = (), legal: LegalNames
         name: the stage in ``dvc.yaml``.
         keys: the matrix values of this instance, in the order of the matrix.
         used: the top-level parameters that the run is described by in MLflow.
-        legal: names to check tasks and models against.
     """
     instance = f"{name}@{'-'.join(keys)}" if keys else name
     journal: Journal | None = None
     try:
-        params = load_parameters(PARAMETERS, legal)
+        params = load_parameters(PARAMETERS)
         journal = _open_journal(name, instance, keys, params, used)
         started = time.perf_counter()
         yield Stage(instance, params, journal)

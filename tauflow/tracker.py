@@ -23,6 +23,8 @@ LINGER_SECONDS = 15.0
 POLL_SECONDS = 1.0
 # How long after a stage ended its entry in dvc.lock is waited for; a stage run by hand has none.
 LOCK_ENTRY_SECONDS = 10.0
+# How old a journal without a whole line is before its stage is taken for dead.
+EMPTY_SECONDS = 60.0
 # MLflow refuses more in one call.
 BATCH = 1000
 
@@ -97,23 +99,32 @@ def _log(store: Any, path: Path) -> bool:
         file.seek(progress.offset)
         lines = [line for line in file.readlines(1_000_000) if line.endswith(b"\n")]
     events = [json.loads(line) for line in lines]
-    for event in events:
-        if event["event"] == "start" and progress.run_id is None:
-            progress.run_id = store.start(event)
-            progress.save()
+    if progress.run_id is None:
+        if not events:
+            return _forget_if_empty(path)
+        progress.run_id = store.start(events[0], path.stem)
+        progress.save()
     if events:
         store.log(progress.run_id, events)
         progress.offset += sum(len(line) for line in lines)
         progress.save()
-    ended = _last_event(path)
-    if progress.offset == path.stat().st_size and ended is not None:
+    ended = _end_event(path, progress.offset)
+    if ended is not None:
         return _finish(store, path, progress, ended) or bool(events)
     return bool(events)
 
 
+def _forget_if_empty(path: Path) -> bool:
+    """Drop the journal of a stage that was killed before its first line was whole."""
+    if time.time() - path.stat().st_mtime < EMPTY_SECONDS:
+        return False
+    path.unlink()
+    return True
+
+
 def _finish(store: Any, path: Path, progress: Progress, ended: dict[str, Any]) -> bool:
     """End a run once DVC has written its lock entry, and forget its journal."""
-    start = json.loads(path.open(encoding="utf-8").readline())
+    start = _first_event(path)
     waited = time.time() * 1000 - ended["time"] > LOCK_ENTRY_SECONDS * 1000
     entry = lock_entry(Path(start["root"]), start["name"], ended["time"])
     if ended["status"] == "FINISHED" and entry is None and not waited:
@@ -124,15 +135,26 @@ def _finish(store: Any, path: Path, progress: Progress, ended: dict[str, Any]) -
     return True
 
 
-def _last_event(path: Path) -> dict[str, Any] | None:
-    """The ``end`` event, or one made up for a stage that was killed; ``None`` while it runs."""
-    lines = path.read_bytes().splitlines()
-    last = json.loads(lines[-1])
+def _first_event(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return json.loads(file.readline())
+
+
+def _end_event(path: Path, offset: int) -> dict[str, Any] | None:
+    """The ``end`` event, or one made up for a stage that was killed.
+
+    ``None`` while the stage runs, or while there are whole lines after ``offset``.
+    """
+    # Asked before the file is read, since a stage's last act is to write its end.
+    alive = _alive(_first_event(path)["pid"])
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]  # a killed stage may leave half a line behind
+    if offset < len(whole):
+        return None
+    last = json.loads(whole.splitlines()[-1])
     if last["event"] == "end":
         return last
-    if _alive(json.loads(lines[0])["pid"]):
-        return None
-    return {"event": "end", "time": last["time"], "status": "KILLED"}
+    return None if alive else {"event": "end", "time": last["time"], "status": "KILLED"}
 
 
 def _running() -> bool:
@@ -141,7 +163,10 @@ def _running() -> bool:
 
 
 def _alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def lock_entry(root: Path, stage: str, after_ms: float) -> dict[str, Any] | None:

@@ -8,16 +8,12 @@ instead of checking it. The output depends on the packages alone. Licences of al
 """
 
 import gzip
-import hashlib
 import importlib
 import io
 import json
 import re
-import subprocess
 import sys
-import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,9 +24,11 @@ from PIL import Image, ImageDraw, ImageFont
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from mini_packages import Packages  # noqa: E402
+
 from pipeline.files import atomic_write  # noqa: E402
-from pipeline.tasks.mini.icons import ICONS  # noqa: E402
-from pipeline.tasks.mini.near_duplicates import first_of_each  # noqa: E402
+from pipeline.sources.mini.icons import ICONS  # noqa: E402
+from pipeline.sources.mini.near_duplicates import first_of_each  # noqa: E402
 
 SIZE = 32
 CHARACTERS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -43,45 +41,6 @@ ICON_STYLE = re.compile(
     r"\d*(px)?|outlined?|filled?|line|solid|bold|thin|light|duotone|regular|round(ed)?|sharp|twotone|linear|broken|alt|duo|o"
 )
 FONT_LICENCE = re.compile(r"OFL-1\.[01]|SIL[ -]OFL|Open Font License|SIL-1\.1|Apache-2|Apache License", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Packages:
-    """The downloaded packages of one cache directory, each checked against the lock."""
-
-    cache: Path
-    lock: dict[str, dict[str, str]]
-    relock: bool
-
-    def npm(self, name: str) -> Path:
-        """The unpacked npm package ``name``."""
-        spec = f"{name}@{self.lock[name]['version']}"
-        filename = f"{name.removeprefix('@').replace('/', '-')}-{self.lock[name]['version']}.tgz"
-        return self._unpack(name, filename, ["npm", "pack", "--silent", spec])
-
-    def debian(self, name: str) -> Path:
-        """The unpacked Debian package ``name``."""
-        version = self.lock[name]["version"]
-        filename = f"{name}_{version.replace(':', '%3a')}_all.deb"
-        return self._unpack(name, filename, ["apt-get", "download", "-qq", f"{name}={version}"])
-
-    def _unpack(self, name: str, filename: str, command: list[str]) -> Path:
-        archive, target = self.cache / filename, self.cache / "unpacked" / name
-        if not archive.exists():
-            subprocess.run(command, cwd=self.cache, check=True, stdout=subprocess.DEVNULL)
-        digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-        if self.relock:
-            self.lock[name]["sha256"] = digest
-        elif self.lock[name]["sha256"] != digest:
-            raise SystemExit(f"{archive}: SHA-256 is {digest}, the lock says {self.lock[name]['sha256']}")
-        if not target.exists():
-            target.mkdir(parents=True)
-            if archive.suffix == ".deb":
-                subprocess.run(["dpkg-deb", "-x", str(archive), str(target)], check=True)
-            else:
-                with tarfile.open(archive) as tar:
-                    tar.extractall(target, filter="data")
-        return target
 
 
 def save(path: Path, **arrays: np.ndarray) -> None:
@@ -181,10 +140,12 @@ def build_fashion(packages: Packages, out: Path) -> None:
     save(out / "fashion.npz", **arrays)
 
 
-def build_optdigits(_: Packages, out: Path) -> None:
+def build_optdigits(packages: Packages, out: Path) -> None:
     """scikit-learn's copy of the writer-independent test set of UCI optdigits, in its order; values 0 to 16."""
-    images, labels = importlib.import_module("sklearn.datasets").load_digits(return_X_y=True)
-    save(out / "optdigits.npz", images=images.astype(np.uint8).reshape(-1, 8, 8), labels=labels.astype(np.uint8))
+    table = np.loadtxt(
+        packages.python("scikit-learn", "sklearn/datasets/data/digits.csv.gz"), delimiter=",", dtype=np.uint8
+    )
+    save(out / "optdigits.npz", images=table[:, :-1].reshape(-1, 8, 8), labels=table[:, -1])
 
 
 def glyph(font: ImageFont.FreeTypeFont, character: str) -> np.ndarray:

@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 from pipeline.errors import UserError  # noqa: E402
 from pipeline.files import atomic_write, file_sha256, write_json, write_text  # noqa: E402
-from pipeline.models.mini_clip import pretrain as training  # noqa: E402
+from pipeline.pretraining import pretrain as training  # noqa: E402
 
 DEFAULT = training.Recipe()
 

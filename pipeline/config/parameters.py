@@ -1,12 +1,13 @@
 """What ``params.yaml`` may say: one frozen pydantic model per section."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-PositiveInt = Annotated[int, Field(gt=0)]
+# Strict: YAML's `yes` and `true` are no numbers.
+PositiveInt = Annotated[int, Field(gt=0, strict=True)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Seed = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, strict=True)]
 
 
 class Section(BaseModel):
@@ -32,15 +33,15 @@ class FinetuneSettings(Section):
     weight_decay: Annotated[float, Field(ge=0)]
     warmup: Fraction
     max_grad_norm: Annotated[float, Field(gt=0)]
-    crop_padding: Annotated[int, Field(ge=0)]
+    crop_padding: Annotated[int, Field(ge=0, strict=True)]
 
 
 class Paradigm(Section):
     """How a model is fine-tuned, and in which space its edits live (design §4)."""
 
-    trainable: Literal["all"]
-    trained_in: Literal["weight"]
-    evaluated_in: Literal["weight"]
+    trainable: str
+    trained_in: Literal["weight", "tangent"]
+    evaluated_in: Literal["weight", "tangent"]
 
 
 class Grid(Section):
@@ -118,7 +119,7 @@ class Parameters(Section):
     intervals: IntervalSettings
 
     @model_validator(mode="after")
-    def _names_are_known(self, info: ValidationInfo) -> "Parameters":
+    def _names_are_known(self, info: Any) -> "Parameters":  # a ValidationInfo, which no runtime check can see
         legal = info.context
         if legal is not None:
             _check_names("models", self.models, legal.models)

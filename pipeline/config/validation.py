@@ -4,7 +4,7 @@ import typing
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -47,12 +47,15 @@ def load_yaml(path: Path, model: type[Model], context: LegalNames | None = None)
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run from the root of the repository") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds {content!r} instead of keys and values; legal keys are {_keys(model)}")
     try:
         return model.model_validate(content, context=context)
     except ValidationError as error:
-        details = error.errors()
+        # A misspelt key is unknown and, under its right name, missing: the former says more.
+        details = sorted(error.errors(), key=lambda d: d["type"] != "extra_forbidden")
         more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
         raise UserError(f"{path}: {_one_line(details[0], model)}{more}") from None
 
@@ -62,7 +65,7 @@ def _one_line(details: ErrorDetails, model: type[BaseModel]) -> str:
     key = ".".join(str(part) for part in location)
     if details["type"] == "extra_forbidden":
         parent = _model_at(model, location[:-1])
-        legal = ", ".join(parent.model_fields) if parent else "none"
+        legal = _keys(parent) if parent else "none"
         return f"unknown key {key!r} (value {details['input']!r}); legal keys here are {legal}"
     if details["type"] == "missing":
         return f"key {key!r} is missing"
@@ -72,15 +75,34 @@ def _one_line(details: ErrorDetails, model: type[BaseModel]) -> str:
     return f"{key}: {details['input']!r} is not legal: {message}"
 
 
+def _keys(model: type[BaseModel]) -> str:
+    return ", ".join(model.model_fields)
+
+
 def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:
     """The section that a validation error's location points into."""
     annotation: object = model
     for part in location:
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if _is_section(annotation):
             annotation = annotation.model_fields[str(part)].annotation
         elif typing.get_origin(annotation) in (dict, list):
             annotation = typing.get_args(annotation)[-1]
-        if typing.get_origin(annotation) in (typing.Union, UnionType):
-            sections = [a for a in typing.get_args(annotation) if isinstance(a, type)]
-            annotation = next((a for a in sections if issubclass(a, BaseModel)), None)
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+        elif _is_union(annotation):  # a tagged one, whose error locations name the tag
+            sections = [a for a in typing.get_args(annotation) if _is_section(a)]
+            annotation = next((s for s in sections if part in _tags(s)), None)
+        if _is_union(annotation):
+            sections = [a for a in typing.get_args(annotation) if _is_section(a)]
+            annotation = sections[0] if len(sections) == 1 else annotation
+    return annotation if _is_section(annotation) else None
+
+
+def _is_section(annotation: object) -> TypeGuard[type[BaseModel]]:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _is_union(annotation: object) -> bool:
+    return typing.get_origin(annotation) in (typing.Union, UnionType)
+
+
+def _tags(section: type[BaseModel]) -> set[object]:
+    return {tag for field in section.model_fields.values() for tag in typing.get_args(field.annotation)}

@@ -69,19 +69,27 @@ class TaskVector:
     def cosine(self, other: "TaskVector") -> float:
         """Cosine similarity of the flattened vectors; 0 if one of them is zero."""
         norms = self.norm() * other.norm()
-        return self.dot(other) / norms if norms > 0 else 0.0
+        return min(1.0, max(-1.0, self.dot(other) / norms)) if norms > 0 else 0.0
 
     def apply(self, base: Mapping[str, Tensor], coefficient: float = 1.0) -> dict[str, Tensor]:
         """θ₀ + coefficient · τ, as a new state dict with all of ``base``'s tensors.
 
         Raises:
-            UserError: the vector holds a tensor that ``base`` lacks.
+            UserError: the vector holds a tensor that ``base`` lacks, or has in another shape.
         """
-        unknown = self.tensors.keys() - base.keys()
-        if unknown:
-            raise UserError(f"{self.provenance}: θ₀ has no tensor {sorted(unknown)[0]!r}")
+        self.check_fits(base)
         moved = {name: base[name] + coefficient * tensor for name, tensor in self.tensors.items()}
         return {name: moved.get(name, tensor) for name, tensor in base.items()}
+
+    def check_fits(self, base: Mapping[str, Tensor]) -> None:
+        """Check that θ₀ has every tensor of the vector in its shape; broadcasting would hide that it has not.
+
+        Raises:
+            UserError: naming the first tensor that does not fit.
+        """
+        for name, tensor in sorted(self.tensors.items()):
+            if name not in base or base[name].shape != tensor.shape:
+                raise UserError(f"{self.provenance}: θ₀ has no tensor {name!r} of shape {list(tensor.shape)}")
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "TaskVector":
         return TaskVector({name: function(tensor) for name, tensor in self.tensors.items()}, self.provenance)

@@ -14,14 +14,14 @@ Group = TypeVar("Group", bound=str)
 
 
 def write_correct(
-    path: Path, correct: Mapping[Group, Mapping[str, Bool[np.ndarray, " n"]]], metadata: Mapping[str, object]
+    path: Path, correct: Mapping[Group, Mapping[str, Bool[np.ndarray, " _"]]], metadata: Mapping[str, object]
 ) -> None:
     """Write which test images were classified correctly, by group (a setting, say) and task."""
     arrays = {f"{group}/{task}": c for group, tasks in correct.items() for task, c in tasks.items()}
     write_arrays(path, arrays, metadata)
 
 
-def read_correct(path: Path, group: str) -> dict[str, Bool[np.ndarray, " n"]]:
+def read_correct(path: Path, group: str) -> dict[str, Bool[np.ndarray, " _"]]:
     """One group of what :func:`write_correct` wrote, by task.
 
     Raises:

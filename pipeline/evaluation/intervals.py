@@ -15,7 +15,7 @@ from pipeline.measurements import Estimate
 class Bootstrap:
     """A statistic of one task and its values on resampled images.
 
-    resampled: ``[resamples]``.
+    resampled: ``[resamples]``, NaN where a resample leaves the statistic undefined.
     """
 
     value: float
@@ -25,7 +25,7 @@ class Bootstrap:
     def estimate(self, settings: IntervalSettings) -> Estimate:
         """The value with its percentile interval."""
         tail = (1 - settings.confidence) / 2
-        low, high = np.quantile(self.resampled, [tail, 1 - tail])
+        low, high = np.nanquantile(self.resampled, [tail, 1 - tail])
         return Estimate(self.value, float(low), float(high), self.n)
 
 
@@ -66,9 +66,9 @@ def bootstrap_normalised(
     outcomes = np.bincount(2 * correct.astype(int) + reference, minlength=4)
     draws = np.random.default_rng([settings.seed, stream]).multinomial(n, outcomes / n, settings.resamples)
     edited, single = draws[:, 2] + draws[:, 3], draws[:, 1] + draws[:, 3]
-    # With few images a resample may miss every correct one; it then says nothing about the ratio.
-    defined = single > 0
-    return Bootstrap(float(correct.sum() / reference.sum()), np.where(defined, edited / np.maximum(single, 1), 0.0), n)
+    # With few images a resample may hold none that the reference gets right: it says nothing about the ratio.
+    ratio = np.divide(edited, single, out=np.full(len(single), np.nan), where=single > 0)
+    return Bootstrap(float(correct.sum() / reference.sum()), ratio, n)
 
 
 def bootstrap_mean(tasks: Sequence[Bootstrap]) -> Bootstrap:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int16, Int64
-from rich.progress import track
 from torch import Tensor
 
 from pipeline.editing import EditSpace
 from pipeline.errors import UserError
 from pipeline.models.heads import Head
+from pipeline.progress import progress
 from pipeline.tasks import LabelledImages
 
 # Embeddings with NaN or infinity predict no class, so they are never counted as correct.
@@ -78,7 +78,7 @@ def predict(
     predicted = [np.empty((len(coefficients), len(b.split)), np.int16) for b in benchmarks]
     total = len(coefficients) * len(batches)
     passes = space.embeddings(coefficients, batches)
-    for edit, batch, embeddings in track(passes, description, total, transient=True):
+    for edit, batch, embeddings in progress(passes, description, total):
         owner, start = owners[batch]
         logits = heads[owner].logits(embeddings)
         classes = logits.argmax(dim=1).where(logits.isfinite().all(dim=1), NO_CLASS)

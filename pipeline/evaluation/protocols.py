@@ -12,8 +12,8 @@ from pipeline.evaluation.intervals import bootstrap_accuracy, bootstrap_mean, bo
 from pipeline.evaluation.prediction import Benchmark, predict
 from pipeline.measurements import MEAN, BenchmarkName, Measurement, Recorder, Setting
 
-# Correctness per image, by task.
-Correct = dict[str, Bool[np.ndarray, " n"]]
+# Correctness per image, by task; tasks have different numbers of images.
+Correct = dict[str, Bool[np.ndarray, " _"]]
 
 # A task whose zero-shot accuracy is less than this above chance has next to nothing that could be forgotten.
 NEAR_CHANCE = 0.10

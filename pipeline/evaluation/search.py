@@ -21,10 +21,12 @@ from pipeline.evaluation.prediction import Benchmark, predict
 class AdditionSearch:
     """The curve of the summed task vectors over the grid, and the α of its highest mean normalised accuracy.
 
+    single: ``[tasks]``, accuracy of the single-task models, which normalises.
     accuracy, normalised: ``[alphas, tasks]``; tasks in the order of the benchmarks.
     """
 
     alphas: list[float]
+    single: Float[np.ndarray, " tasks"]
     accuracy: Float[np.ndarray, "alphas tasks"]
     normalised: Float[np.ndarray, "alphas tasks"]
     alpha: float
@@ -65,7 +67,7 @@ def search_addition(
     predictions = predict(space, coefficients, benchmarks, batch_size, "addition on val")
     accuracy = np.stack([predictions[b.task].accuracy() for b in benchmarks], axis=1)
     normalised = accuracy / single
-    return AdditionSearch(alphas, accuracy, normalised, alphas[select_addition(normalised.mean(axis=1))])
+    return AdditionSearch(alphas, single, accuracy, normalised, alphas[select_addition(normalised.mean(axis=1))])
 
 
 def search_negation(

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -85,13 +85,13 @@ def _from_json(content: dict[str, Any]) -> Provenance:
     """The inverse of :func:`_to_json`.
 
     Raises:
-        ValueError: an entry is missing or the format is of another version.
+        ValueError: an entry is missing or unknown, or the format is of another version.
     """
     content = dict(content)
     version = content.pop("format_version", None)
     if version != FORMAT_VERSION:
         raise ValueError(f"format version is {version}, this Tauflow reads {FORMAT_VERSION}")
-    try:
-        return Provenance(**{**content, "tasks": tuple(content.get("tasks", ()))})
-    except TypeError as error:
-        raise ValueError(str(error)) from None
+    wrong = content.keys() ^ {field.name for field in fields(Provenance)}
+    if wrong:
+        raise ValueError(f"metadata entries are missing or unknown: {', '.join(sorted(wrong))}")
+    return Provenance(**{**content, "tasks": tuple(content["tasks"])})

@@ -99,4 +99,8 @@ class ImageEncoder(nn.Module):
 
     def forward(self, images: UInt8[Tensor, "n 3 height width"]) -> Float[Tensor, "n features"]:
         """Embed images of the size that the encoder was made for."""
-        return self.visual((images.float() / 255 - self.mean) / self.std)
+        return self.visual(self.normalise(images))
+
+    def normalise(self, images: UInt8[Tensor, "n 3 height width"]) -> Float[Tensor, "n 3 height width"]:
+        """What the open_clip encoder inside takes."""
+        return (images.float() / 255 - self.mean) / self.std

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
 
 from pipeline.errors import UserError
 from pipeline.files import file_sha256
@@ -39,7 +39,10 @@ def _download(weights: HubWeights) -> Path:
         return Path(hf_hub_download(weights.repository, weights.filename, revision=weights.revision))
     except GatedRepoError:
         raise UserError(f"{what}: access is gated; accept its terms on the hub and set HF_TOKEN") from None
-    except LocalEntryNotFoundError:
-        raise UserError(f"{what}: the hub cannot be reached; check the network, HF_ENDPOINT, HF_HUB_OFFLINE") from None
-    except (HfHubHTTPError, OSError) as error:
+    except LocalEntryNotFoundError as error:
+        why = " ".join(str(error.__cause__ or error).split())
+        raise UserError(
+            f"{what}: the hub cannot be reached ({why}); check the network, HF_ENDPOINT, HF_HUB_OFFLINE"
+        ) from None
+    except Exception as error:  # the hub's, or whatever the HTTP library below it raises
         raise UserError(f"{what}: cannot be fetched: {' '.join(str(error).split())}") from None

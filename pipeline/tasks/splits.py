@@ -74,9 +74,22 @@ def read_split(path: Path, classes: int) -> LabelledImages:
         UserError: the file is missing, damaged, no split, or holds a label of no class.
     """
     arrays, _ = read_arrays(path)
-    try:
-        split = LabelledImages(arrays["images"], arrays["labels"])
-    except (KeyError, ValueError) as error:
-        raise UserError(f"{path}: not a split of images and labels ({error}); run `dvc repro` again") from None
+    wrong = _why_no_split(arrays)
+    if wrong:
+        raise UserError(f"{path}: not a split of images and labels ({wrong}); run `dvc repro` again")
+    split = LabelledImages(arrays["images"], arrays["labels"])
     check_labels(split, classes, str(path))
     return split
+
+
+def _why_no_split(arrays: dict[str, np.ndarray]) -> str | None:
+    if set(arrays) != {"images", "labels"}:
+        return f"it holds {sorted(arrays)}"
+    images, labels = arrays["images"], arrays["labels"]
+    if images.dtype != np.uint8 or images.ndim != 4:
+        return f"images are {images.dtype} of shape {images.shape}"
+    if labels.dtype != np.int64 or labels.ndim != 1:
+        return f"labels are {labels.dtype} of shape {labels.shape}"
+    if len(images) != len(labels):
+        return f"{len(images)} images but {len(labels)} labels"
+    return None

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Int64
-from rich.progress import track
 from torch import Tensor, nn
 
 from pipeline.config import FinetuneSettings
 from pipeline.errors import UserError
-from pipeline.models.encoders import ImageEncoder
 from pipeline.models.heads import Head
+from pipeline.paradigms import TrainableEncoder
+from pipeline.progress import progress
 from pipeline.tasks import LabelledImages
 from pipeline.training.augmentation import random_crops
 
@@ -31,7 +31,7 @@ class StepRecord:
 
 
 def finetune(
-    encoder: ImageEncoder,
+    encoder: TrainableEncoder,
     head: Head,
     train: LabelledImages,
     settings: FinetuneSettings,
@@ -40,10 +40,10 @@ def finetune(
     device: torch.device,
     on_step: Callable[[StepRecord], None],
 ) -> dict[str, Tensor]:
-    """Train all parameters of the encoder in place: AdamW, warm-up and cosine, gradient clipping.
+    """Train the encoder's parameters in place: AdamW, warm-up and cosine, gradient clipping.
 
     Args:
-        encoder: starts at θ₀.
+        encoder: starts at θ₀, on ``device``.
         head: the task's frozen classifier.
         train: the split to learn.
         settings: the suite's hyper-parameters.
@@ -56,18 +56,17 @@ def finetune(
         The trained tensors θ by parameter name, on the CPU.
 
     Raises:
-        UserError: the loss is no number any more.
+        UserError: the loss or a weight is no number any more.
     """
-    encoder = encoder.to(device).eval()  # θ₀'s statistics, no dropout; CLIP's encoders have neither
     head = head.to(device)
-    parameters = dict(encoder.visual.named_parameters())
+    parameters = encoder.parameters
     optimizer = torch.optim.AdamW(parameters.values(), lr=settings.lr, weight_decay=settings.weight_decay)
     images, labels = torch.from_numpy(train.images), torch.from_numpy(train.labels)
     batch_size = min(settings.batch_size, len(train))
     steps = epochs * (len(train) // batch_size)
 
     batches = _batches(len(train), batch_size, epochs, seed)
-    for step, (epoch, batch) in enumerate(track(batches, "fine-tuning", steps, transient=True)):
+    for step, (epoch, batch) in enumerate(progress(batches, "fine-tuning", steps)):
         lr = learning_rate(step, steps, settings)
         for group in optimizer.param_groups:
             group["lr"] = lr
@@ -85,7 +84,11 @@ def finetune(
         accuracy = (logits.argmax(dim=1) == targets).float().mean()
         on_step(StepRecord(step, epoch, loss.item(), accuracy.item(), lr, grad_norm.item()))
 
-    return {name: parameter.detach().cpu() for name, parameter in parameters.items()}
+    trained = {name: parameter.detach().cpu() for name, parameter in parameters.items()}
+    if not all(tensor.isfinite().all() for tensor in trained.values()):
+        where = f"after the last of {steps} steps"
+        raise UserError(f"weights are NaN or infinite {where}; lower finetune.lr in params.yaml")
+    return trained
 
 
 def learning_rate(step: int, steps: int, settings: FinetuneSettings) -> float:

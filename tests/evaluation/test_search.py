@@ -1,0 +1,185 @@
+"""The choice of coefficients against the rules, spelt out one by one."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from pipeline.config import Grid, SearchSettings
+from pipeline.errors import UserError
+from pipeline.evaluation import Benchmark, search_addition, search_negation
+from pipeline.evaluation.search import select_addition, select_negation
+from pipeline.models.heads import Head
+from pipeline.tasks import LabelledImages
+
+accuracies = st.one_of(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0, math.nan]), st.floats(0, 1))
+curves = st.lists(accuracies, min_size=1, max_size=8)
+
+
+@given(curves)
+def test_addition_takes_the_highest_and_of_equals_the_first(curve: list[float]) -> None:
+    best = None
+    for position, value in enumerate(curve):
+        if not math.isnan(value) and (best is None or value > curve[best]):
+            best = position
+    if best is None:
+        with pytest.raises(UserError, match="all are NaN"):
+            select_addition(np.array(curve))
+    else:
+        assert select_addition(np.array(curve)) == best
+
+
+@given(st.lists(st.tuples(accuracies, accuracies), min_size=1, max_size=8), st.floats(0, 1))
+def test_negation_takes_the_lowest_that_keeps_the_control(curve: list[tuple[float, float]], threshold: float) -> None:
+    best = None
+    for position, (target, control) in enumerate(curve):
+        keeps = not math.isnan(control) and control >= threshold
+        if keeps and not math.isnan(target) and (best is None or target < curve[best][0]):
+            best = position
+    target, control = np.array(curve).T
+    assert select_negation(target, control, threshold) == (best or 0)
+
+
+def test_threshold_itself_is_kept() -> None:
+    assert select_negation(np.array([0.9, 0.5]), np.array([1.0, 0.95]), 0.95) == 1
+    assert select_negation(np.array([0.9, 0.5]), np.array([1.0, 0.9499]), 0.95) == 0
+
+
+@dataclass
+class TableSpace:
+    """Edits of one image per class whose embedding looks up a table: the class that each task's edit predicts.
+
+    ``table`` says, for an edit and an image, which class its embedding points to.
+    """
+
+    size: int
+    table: Callable[[list[float], int], int]
+    device: torch.device = torch.device("cpu")  # noqa: RUF009
+
+    def embeddings(self, coefficients: Tensor, batches: Sequence[Tensor]) -> Iterator[tuple[int, int, Tensor]]:
+        for edit, row in enumerate(coefficients):
+            rounded = [round(a, 6) for a in row.tolist()]
+            for batch, images in enumerate(batches):
+                classes = [self.table(rounded, int(number)) for number in images[:, 0, 0, 0]]
+                yield edit, batch, torch.nn.functional.one_hot(torch.tensor(classes), 2).float()
+
+
+def benchmark(task: str, first: int, n: int) -> Benchmark:
+    """Images that hold their own numbers from ``first`` on; all are of class 1."""
+    images = np.zeros((n, 3, 1, 1), np.uint8)
+    images[:, 0, 0, 0] = np.arange(first, first + n)
+    return Benchmark(task, LabelledImages(images, np.ones(n, np.int64)), Head(torch.eye(2), ["wrong", "right"]))
+
+
+def settings(points: int = 5, retention: float = 0.95, most: float = 1.0, least: float = 0.0) -> SearchSettings:
+    grid = Grid(min=least, max=most, points=points)
+    return SearchSettings(addition=grid, negation=grid, control_retention=retention)
+
+
+# Of the task's ten images, how many are right at each α of the sum; tasks a and b.
+RIGHT = {0.0: (2, 5), 0.25: (4, 6), 0.5: (8, 4), 0.75: (9, 4), 1.0: (9, 1)}
+SINGLE = {"a": 10, "b": 8}
+
+
+def addition_table(edit: list[float], number: int) -> int:
+    task, place = divmod(number, 10)
+    if edit[0] == edit[1]:
+        return int(place < RIGHT[edit[0]][task])
+    assert edit[task] == 1  # a single-task model is evaluated on its own task only
+    assert edit[1 - task] == 0
+    return int(place < (10, 8)[task])
+
+
+def test_addition_search() -> None:
+    benchmarks = [benchmark("a", 0, 10), benchmark("b", 10, 10)]
+    found = search_addition(TableSpace(2, addition_table), benchmarks, settings(), batch_size=7)
+    assert found.alphas == list(RIGHT)
+    np.testing.assert_allclose(found.accuracy, [[a / 10, b / 10] for a, b in RIGHT.values()])
+    np.testing.assert_allclose(found.normalised, [[a / 10, b / 8] for a, b in RIGHT.values()])
+    # Means of the normalised accuracies: .4125, .575, .65, .7, .5125
+    assert found.alpha == 0.75
+
+
+def test_addition_search_normalises_before_it_averages() -> None:
+    """With absolute accuracies, task b's few right images would not count and α = 1 would win."""
+
+    def table(edit: list[float], number: int) -> int:
+        task, place = divmod(number, 10)
+        if edit[0] != edit[1]:
+            return int(place < (10, 1)[task])
+        return int(place < {0.0: (5, 1), 1.0: (7, 0)}[edit[0]][task])
+
+    found = search_addition(
+        TableSpace(2, table), [benchmark("a", 0, 10), benchmark("b", 10, 10)], settings(points=2), batch_size=10
+    )
+    assert found.alpha == 0
+
+
+def test_addition_search_with_a_useless_single_task_model() -> None:
+    space = TableSpace(1, lambda edit, number: 0)
+    with pytest.raises(UserError, match=r"^task a: its single-task model classifies no val image correctly"):
+        search_addition(space, [benchmark("a", 0, 10)], settings(), batch_size=10)
+
+
+# Of ten images of the task and twenty of the control, how many are right at each −α.
+TARGET = {0.0: 9, -0.25: 7, -0.5: 3, -0.75: 3, -1.0: 0}
+CONTROL = {0.0: 20, -0.25: 20, -0.5: 19, -0.75: 19, -1.0: 18}
+
+
+def negation_table(edit: list[float], number: int) -> int:
+    assert edit[0] == 0  # only the second task's vector moves
+    coefficient = edit[1]
+    return int(number < TARGET[coefficient]) if number < 10 else int(number - 10 < CONTROL[coefficient])
+
+
+@pytest.mark.parametrize(
+    ("retention", "alpha"),
+    [(0.95, 0.5), (0.9, 1.0), (0.96, 0.25), (1.0, 0.25), (0.0, 1.0)],
+)
+def test_negation_search(retention: float, alpha: float) -> None:
+    task, control = benchmark("a", 0, 10), benchmark("control", 10, 20)
+    found = search_negation(TableSpace(2, negation_table), 1, task, control, settings(retention=retention), 6)
+    assert found.alphas == [0, 0.25, 0.5, 0.75, 1]
+    np.testing.assert_allclose(found.target, [n / 10 for n in TARGET.values()])
+    np.testing.assert_allclose(found.control, [n / 20 for n in CONTROL.values()])
+    assert found.alpha == alpha
+    assert found.feasible
+
+
+def test_negation_without_a_feasible_alpha_is_zero() -> None:
+    def table(edit: list[float], number: int) -> int:
+        return int(edit[1] == 0)
+
+    task, control = benchmark("a", 0, 10), benchmark("control", 10, 20)
+    found = search_negation(TableSpace(2, table), 1, task, control, settings(), 6)
+    assert found.alpha == 0
+    assert not found.feasible
+
+
+def test_negation_grid_that_starts_above_zero_still_has_zero() -> None:
+    """Its control accuracy is what the others must keep."""
+
+    def table(edit: list[float], number: int) -> int:
+        return int(edit[0] == 0)
+
+    task, control = benchmark("a", 0, 10), benchmark("control", 10, 20)
+    found = search_negation(TableSpace(1, table), 0, task, control, settings(points=2, least=0.5), 6)
+    assert found.alphas == [0, 0.5, 1]
+    assert found.alpha == 0
+    assert not found.feasible
+
+
+def test_negation_may_go_beyond_one() -> None:
+    def table(edit: list[float], number: int) -> int:
+        return int(number >= 10 or number < 10 + 3 * edit[0])
+
+    task, control = benchmark("a", 0, 10), benchmark("control", 10, 20)
+    found = search_negation(TableSpace(1, table), 0, task, control, settings(points=7, most=3.0), 6)
+    assert found.alpha == 3.0
+    assert found.target.argmin() == 6

@@ -1,0 +1,134 @@
+"""Encoders: the architectures the definitions mean, weights that fit, normalisation, the two towers."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from torch import nn
+
+from pipeline.errors import UserError
+from pipeline.files import write_arrays
+from pipeline.models import load_model_definition
+from pipeline.models.encoders import (
+    ImageEncoder,
+    build_clip,
+    load_clip,
+    load_image_encoder,
+    load_weights,
+    split_towers,
+)
+from pipeline.models.registry import ModelDefinition
+from pipeline.tasks import LabelledImages
+
+Arrays = dict[str, np.ndarray]
+
+
+@pytest.fixture
+def towers(tiny_clip: nn.Module) -> tuple[Arrays, Arrays]:
+    return split_towers({name: tensor.numpy() for name, tensor in tiny_clip.state_dict().items()})
+
+
+@pytest.fixture
+def files(towers: tuple[Arrays, Arrays], tmp_path: Path) -> tuple[Path, Path]:
+    image, text = tmp_path / "image.safetensors", tmp_path / "text.safetensors"
+    write_arrays(image, towers[0], {})
+    write_arrays(text, towers[1], {})
+    return image, text
+
+
+def test_vit_b_32_is_built_with_quick_gelu() -> None:
+    clip = build_clip(load_model_definition("ViT-B-32"))
+    activations = [module for module in clip.modules() if "GELU" in type(module).__name__]
+    assert {type(activation).__name__ for activation in activations} == {"QuickGELU"}
+    assert len(activations) == 12 + 12  # the blocks of both towers
+    assert not clip.training
+    x = torch.linspace(-3, 3, 13)
+    torch.testing.assert_close(activations[0](x), x / (1 + torch.exp(-1.702 * x)))
+
+
+@pytest.mark.parametrize("name", ["ViT-B-32", "ViT-B-16", "ViT-L-14"])
+def test_openai_models_have_quick_gelu(name: str) -> None:
+    architecture = load_model_definition(name).architecture
+    assert architecture.startswith(name)
+    config = open_clip.get_model_config(architecture)
+    assert config is not None
+    assert config["quick_gelu"] is True
+
+
+def test_unknown_architecture(tiny_definition: ModelDefinition) -> None:
+    definition = tiny_definition.model_copy(update={"architecture": "ViT-B-31"})
+    with pytest.raises(UserError, match=r"^model tiny: open_clip has no architecture 'ViT-B-31'$"):
+        build_clip(definition)
+
+
+def test_no_warning_that_weights_are_random(tiny_definition: ModelDefinition, caplog: pytest.LogCaptureFixture) -> None:
+    build_clip(tiny_definition)
+    assert "No pretrained weights" not in caplog.text
+
+
+def test_towers_are_all_of_it_and_apart(tiny_clip: nn.Module, towers: tuple[Arrays, Arrays]) -> None:
+    image, text = towers
+    assert image.keys() == tiny_clip.get_submodule("visual").state_dict().keys()
+    assert {f"visual.{name}" for name in image} | text.keys() == tiny_clip.state_dict().keys()
+    assert "logit_scale" in text
+
+
+def test_clip_comes_back(tiny_clip: nn.Module, tiny_definition: ModelDefinition, files: tuple[Path, Path]) -> None:
+    loaded = load_clip(tiny_definition, *files).state_dict()
+    assert loaded.keys() == tiny_clip.state_dict().keys()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in tiny_clip.state_dict().items())
+
+
+def test_encoder_normalises_pixels_and_projects(
+    tiny_clip: nn.Module,
+    tiny_definition: ModelDefinition,
+    files: tuple[Path, Path],
+    make_images: Callable[..., LabelledImages],
+) -> None:
+    images = make_images(3).images
+    encoder = load_image_encoder(tiny_definition, files[0])
+    mean = np.array(tiny_definition.mean)[None, :, None, None]
+    std = np.array(tiny_definition.std)[None, :, None, None]
+    pixels = torch.from_numpy((images / 255 - mean) / std).float()
+    expected = tiny_clip.get_submodule("visual")(pixels)
+    torch.testing.assert_close(encoder(torch.from_numpy(images)), expected, rtol=1e-4, atol=1e-5)
+    norms = expected.norm(dim=1)
+    assert (norms - 1).abs().max() > 0.01  # not L2-normalised
+
+
+def test_normalisation_is_no_parameter(make_encoder: Callable[[], ImageEncoder]) -> None:
+    encoder = make_encoder()
+    assert all(name.startswith("visual.") for name in encoder.state_dict())
+
+
+def drop(arrays: Arrays) -> None:
+    del arrays["conv1.weight"]
+
+
+def add(arrays: Arrays) -> None:
+    arrays["conv2.weight"] = np.zeros(3, np.float32)
+
+
+def reshape(arrays: Arrays) -> None:
+    arrays["conv1.weight"] = arrays["conv1.weight"][:5]
+
+
+@pytest.mark.parametrize(
+    ("change", "text"), [(drop, "conv1.weight"), (add, "conv2.weight"), (reshape, "size mismatch for conv1.weight")]
+)
+def test_weights_that_do_not_fit(
+    change: Callable[[Arrays], None], text: str, towers: tuple[Arrays, Arrays], make_encoder: Callable[[], ImageEncoder]
+) -> None:
+    change(towers[0])
+    with pytest.raises(UserError, match=text) as error:
+        load_weights(make_encoder().visual, towers[0], "file.safetensors")
+    assert str(error.value).startswith("file.safetensors: does not fit the architecture: ")
+    assert "\n" not in str(error.value)
+
+
+def test_missing_weights(tiny_definition: ModelDefinition, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        load_image_encoder(tiny_definition, tmp_path / "none.safetensors")

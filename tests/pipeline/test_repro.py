@@ -1,0 +1,191 @@
+"""The real ``dvc repro`` on the tiny suite: what runs, what does not, and the same bytes every time."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.pipeline.conftest import Project
+
+pytestmark = pytest.mark.pipeline
+
+PARADIGM = "mini-clip/standard"
+# One instance of every stage, in the order of the story.
+INSTANCES = [
+    "download@textures",
+    "prepare@textures",
+    "pretrained@mini-clip",
+    "head@mini-clip-textures",
+    "finetune@mini-clip-textures-standard",
+    "task_vector@mini-clip-textures-standard",
+    "single_task@mini-clip-standard",
+    "alpha_search@mini-clip-standard",
+    "addition@mini-clip-standard",
+    "negation@mini-clip-standard",
+    "report",
+]
+
+
+def test_metrics_exist_and_agree_with_each_other(reproduced: Project) -> None:
+    results = pd.read_csv(reproduced.root / "reports" / "results.csv")
+    metrics = json.loads((reproduced.root / "reports" / PARADIGM / "addition.json").read_text())["addition"]
+    alpha = json.loads((reproduced.root / "reports" / PARADIGM / "alpha.json").read_text())["alpha"]
+
+    def value(benchmark: str, setting: str, task: str, metric: str) -> float:
+        rows = results.query("benchmark == @benchmark and setting == @setting and task == @task and metric == @metric")
+        assert len(rows) == 1
+        return rows["value"].iloc[0]
+
+    assert value("addition", "tuned", "mean", "alpha") == alpha["addition"] == metrics["tuned"]["alpha"]
+    for setting in ("tuned", "alpha_1"):
+        accuracy = [value("addition", setting, task, "accuracy") for task in ("optdigits", "textures")]
+        single = [value("single_task", "none", task, "accuracy") for task in ("optdigits", "textures")]
+        assert value("addition", setting, "mean", "accuracy") == pytest.approx(sum(accuracy) / 2, abs=1e-6)
+        normalised = sum(a / s for a, s in zip(accuracy, single, strict=True)) / 2
+        assert value("addition", setting, "mean", "normalized") == pytest.approx(normalised, abs=1e-5)
+        assert metrics[setting]["accuracy"] == pytest.approx(sum(accuracy) / 2, abs=1e-6)
+    with_interval = results.dropna(subset="ci_low")
+    low, value_, high = with_interval[["ci_low", "value", "ci_high"]].to_numpy().T
+    assert ((low <= value_) & (value_ <= high)).all()
+    assert len(with_interval) > 20
+    for task, chosen in alpha["negation"].items():
+        if chosen == 0:
+            target = value("negation", "tuned", task, "target")
+            assert target == value("zero_shot", "none", task, "accuracy")
+
+
+def test_the_chosen_alpha_is_the_best_of_its_curve(reproduced: Project) -> None:
+    measurements = reproduced.root / "data" / "measurements" / PARADIGM
+    alpha = json.loads((reproduced.root / "reports" / PARADIGM / "alpha.json").read_text())["alpha"]
+    curve = pd.read_csv(measurements / "addition_curve.csv")
+    best = curve[curve["normalized"] == curve["normalized"].max()]["alpha"].min()
+    assert alpha["addition"] == best
+    for path in (measurements / "negation_curves").glob("*.csv"):
+        task, rows = path.stem, pd.read_csv(path)
+        kept = rows[rows["control"] >= 0.95 * rows["control"].iloc[0]]
+        assert alpha["negation"][task] == kept[kept["target"] == kept["target"].min()]["alpha"].min()
+
+
+def test_a_second_repro_runs_nothing(reproduced: Project) -> None:
+    assert reproduced.repro() == []
+
+
+def test_metrics_and_plots_can_be_shown(reproduced: Project) -> None:
+    shown = json.loads(reproduced.run("dvc", "metrics", "show", "--json").stdout)
+    files = shown[""]["data"]
+    assert files[f"reports/{PARADIGM}/addition.json"]["data"]["addition"]["tuned"]["accuracy"] > 0
+    plots = reproduced.run("dvc", "plots", "show", "--json", "--split").stdout
+    assert "addition_curve.csv" in plots
+    assert "training/textures.csv" in plots
+
+
+def test_a_new_alpha_grid_retrains_nothing(clone: Project) -> None:
+    clone.set_parameter("search.addition.points", 3)
+    ran = clone.repro("--dry")
+    assert "alpha_search@mini-clip-standard" in ran
+    assert {name.split("@")[0] for name in ran} <= {"alpha_search", "addition", "negation", "report"}
+
+
+def test_new_epochs_of_one_task_leave_the_other_alone(clone: Project) -> None:
+    clone.set_parameter("epochs.textures", 4)
+    trained = [name for name in clone.repro("--dry") if name.startswith("finetune")]
+    assert trained == ["finetune@mini-clip-textures-standard"]
+
+
+def test_editing_the_report_code_reruns_only_the_report(clone: Project) -> None:
+    tables = clone.root / "pipeline" / "report" / "tables.py"
+    tables.write_text(tables.read_text() + "\n# a comment\n")
+    assert clone.repro() == ["report"]
+
+
+def test_a_deleted_artifact_comes_back_from_the_cache(clone: Project) -> None:
+    vector = clone.root / "data" / "task_vectors" / "mini-clip" / "standard" / "textures.safetensors"
+    content = vector.read_bytes()
+    vector.unlink()
+    clone.run("dvc", "checkout", str(vector.relative_to(clone.root)))
+    assert vector.read_bytes() == content
+
+
+@pytest.mark.parametrize("instance", INSTANCES)
+def test_running_a_stage_again_gives_the_same_bytes_and_reads_only_what_it_declares(
+    reproduced: Project, tmp_path: Path, instance: str
+) -> None:
+    """Run the stage's command in a tree that holds only its declared dependencies, and compare its outputs.
+
+    What is not declared because it cannot change a result: the schema, the errors, tauflow/, the parameters file.
+    """
+    entry = reproduced.lock()[instance]
+    tree = Project(tmp_path / "tree")
+    undeclared = ["tauflow", "pipeline/__init__.py", "pipeline/errors.py", "pipeline/config", "stages/__init__.py"]
+    for path in [*undeclared, "params.yaml", *(item["path"] for item in entry["deps"])]:
+        _copy(reproduced.root / path, tree.root / path)
+    tree.run(*entry["cmd"].split())
+    for item in entry["outs"]:
+        assert _digest(tree.root / item["path"]) == _digest(reproduced.root / item["path"]), item["path"]
+
+
+def test_forcing_every_stage_gives_the_same_bytes(clone: Project) -> None:
+    before = clone.lock()
+    ran = clone.repro("--force")
+    assert set(ran) == set(before)
+    assert {name: entry["outs"] for name, entry in clone.lock().items()} == {
+        name: entry["outs"] for name, entry in before.items()
+    }
+
+
+def test_an_experiment_composes_the_parameters_and_runs_only_what_they_change(clone: Project) -> None:
+    output = clone.run("dvc", "exp", "run", "-S", "suite=tiny", "-S", "search.addition.points=3").stdout
+    ran = {line.split("'")[1].split("@")[0] for line in output.splitlines() if line.startswith("Running stage")}
+    assert "alpha_search" in ran
+    assert not ran & {"download", "prepare", "pretrained", "head", "finetune", "task_vector", "single_task"}
+    assert len(pd.read_csv(clone.root / "data" / "measurements" / PARADIGM / "addition_curve.csv")) == 3
+
+
+def test_another_paradigm_reuses_what_does_not_depend_on_it(clone: Project) -> None:
+    before = clone.lock()
+    output = clone.run("dvc", "exp", "run", "-S", "suite=tiny", "-S", "paradigm=ntk").stdout
+    ran = {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
+    assert {name.split("@")[0] for name in ran} == {
+        *("finetune", "task_vector", "single_task", "alpha_search", "addition", "negation", "report")
+    }
+    assert all(name.endswith("-ntk") for name in ran - {"report"})
+    standard = {name: entry for name, entry in before.items() if name != "report"}
+    assert standard.items() <= clone.lock().items()
+
+
+def test_all_stages_are_covered(reproduced: Project) -> None:
+    stages = re.findall(r"^  (\w+):$", (reproduced.root / "dvc.yaml").read_text(), re.MULTILINE)
+    assert [instance.split("@")[0] for instance in INSTANCES] == stages
+    assert set(INSTANCES) <= set(reproduced.lock())
+
+
+@pytest.mark.parametrize("stage", ["finetune", "alpha_search"])
+def test_no_test_image_is_opened_before_the_numbers_are_reported(reproduced: Project, stage: str) -> None:
+    """Neither stage declares a test split, and both ran above in a tree without one."""
+    entries = [entry for name, entry in reproduced.lock().items() if name.startswith(f"{stage}@")]
+    assert entries
+    paths = [item["path"] for entry in entries for item in entry["deps"]]
+    assert not [path for path in paths if path.startswith("data/tasks") and "test" in path]
+    assert all(path.split("/")[2] in ("train", "val") for path in paths if path.startswith("data/tasks"))
+
+
+def _copy(source: Path, destination: Path) -> None:
+    if source.is_dir():
+        for path in source.rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                _copy(path, destination / path.relative_to(source))
+    else:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        destination.write_bytes(source.read_bytes())
+
+
+def _digest(path: Path) -> str:
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        if file.is_file():
+            digest.update(f"{file.relative_to(path)}\n".encode() + file.read_bytes())
+    return digest.hexdigest()

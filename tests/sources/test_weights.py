@@ -1,0 +1,360 @@
+"""Weights from the hub, through the real huggingface_hub, from a server on loopback; and the whole stage with them."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from safetensors.numpy import load_file, save
+from torch import nn
+
+from pipeline.files import read_arrays
+from pipeline.models.registry import ModelDefinition
+
+ROOT = Path(__file__).parents[2]
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+REPOSITORY = "someone/tiny-clip"
+PATH = f"/{REPOSITORY}/resolve/{REVISION}/weights.safetensors"
+
+CHUNK = 65536
+
+# Fetches a definition's weights and prints the path, or the error. Sleeping between retries is cut short, and
+# pieces are smaller than the hub's 10 MB, since the file is.
+FETCH = f"""
+import sys, time
+from pathlib import Path
+from huggingface_hub import constants
+time.sleep = lambda seconds: None
+constants.DOWNLOAD_CHUNK_SIZE = {CHUNK}
+from pipeline.errors import UserError
+from pipeline.models.registry import ModelDefinition
+from pipeline.sources.weights import fetch_weights
+definition = ModelDefinition.model_validate_json(sys.argv[1])
+try:
+    print(fetch_weights(definition, Path(sys.argv[2])))
+except UserError as error:
+    sys.exit(f"error: {{error}}")
+"""
+
+
+@dataclass
+class Hub:
+    """A server that speaks the hub's protocol for one file.
+
+    status, code: answer all requests with this HTTP error and hub error code.
+    cut: break every connection after so many bytes of a body, this many times.
+    """
+
+    content: bytes
+    status: int = 200
+    code: str = ""
+    cut: int | None = None
+    cuts: int = 0
+    ranges: list[str | None] = field(default_factory=list)
+    port: int = 0
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """HEAD and GET of ``/{repository}/resolve/{revision}/{file}``, with ranges."""
+
+    hub: Hub
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self._head(len(self.hub.content))
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range")
+        self.hub.ranges.append(wanted)
+        start = int(wanted.removeprefix("bytes=").split("-")[0]) if wanted else 0
+        body = self.hub.content[start:]
+        if not self._head(len(body), start):
+            return
+        if self.hub.cut is not None and self.hub.cuts > 0:
+            self.hub.cuts -= 1
+            self.wfile.write(body[: self.hub.cut])
+            self.close_connection = True
+        else:
+            self.wfile.write(body)
+
+    def _head(self, length: int, start: int = 0) -> bool:
+        """Send the headers; whether a body follows."""
+        hub = self.hub
+        found = self.path == PATH
+        status, code = (hub.status, hub.code) if found else (404, "EntryNotFound")
+        if status >= 400:
+            self.send_response(status)
+            self.send_header("X-Error-Code", code)
+            self.send_header("X-Error-Message", "the server says no")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return False
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(hub.content) - 1}/{len(hub.content)}")
+        etag = hashlib.sha256(hub.content).hexdigest()
+        self.send_header("ETag", f'"{etag}"')
+        self.send_header("X-Linked-ETag", f'"{etag}"')
+        self.send_header("X-Linked-Size", str(len(hub.content)))
+        self.send_header("X-Repo-Commit", REVISION)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(length))
+        self.end_headers()
+        return True
+
+
+@pytest.fixture(scope="module")
+def content(tiny_clip: nn.Module) -> bytes:
+    """The tiny model as the hub would have it."""
+    return save({name: tensor.numpy() for name, tensor in tiny_clip.state_dict().items()})
+
+
+@pytest.fixture
+def hub(content: bytes) -> Iterator[Hub]:
+    hub = Hub(content)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"hub": hub}))
+    hub.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield hub
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def definition_of(tiny: ModelDefinition, content: bytes, filename: str = "weights.safetensors") -> ModelDefinition:
+    weights = {
+        "kind": "hub",
+        "repository": REPOSITORY,
+        "filename": filename,
+        "revision": REVISION,
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    return ModelDefinition.model_validate({**tiny.model_dump(mode="json"), "name": "tiny-hub", "weights": weights})
+
+
+def environment(home: Path, endpoint: str) -> dict[str, str]:
+    """Without proxies and tokens of this machine."""
+    kept = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy") and not k.startswith("HF_")}
+    hub = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    return {**kept, **hub, "TAUFLOW_TRACKER": "off"}
+
+
+@dataclass(frozen=True)
+class Fetched:
+    code: int
+    path: Path
+    error: str
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "hub-cache"
+
+
+def fetch(definition: ModelDefinition, home: Path, endpoint: str, root: Path = ROOT) -> Fetched:
+    result = subprocess.run(
+        [sys.executable, "-c", FETCH, definition.model_dump_json(), str(root)],
+        cwd=ROOT,
+        env=environment(home, endpoint),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert "Traceback" not in result.stderr, result.stderr
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    return Fetched(result.returncode, Path(result.stdout.strip()), "\n".join(errors))
+
+
+def whole_files(home: Path) -> list[Path]:
+    """What a later call would take for the file."""
+    return [path for path in home.rglob("*") if path.is_symlink() or path.suffix == ".safetensors"]
+
+
+def test_file_arrives_and_is_kept(hub: Hub, content: bytes, home: Path, tiny_definition: ModelDefinition) -> None:
+    definition = definition_of(tiny_definition, content)
+    found = fetch(definition, home, hub.endpoint)
+    assert found.code == 0
+    assert found.path.read_bytes() == content
+    assert hub.ranges == [None]
+    again = fetch(definition, home, "http://127.0.0.1:9")  # needs no server
+    assert (again.code, again.path) == (0, found.path)
+
+
+def test_wrong_content(hub: Hub, content: bytes, home: Path, tiny_definition: ModelDefinition) -> None:
+    expected = hashlib.sha256(content).hexdigest()
+    hub.content = content[:-1] + bytes([content[-1] ^ 1])
+    found = fetch(definition_of(tiny_definition, content), home, hub.endpoint)
+    assert found.code == 1
+    assert found.error.startswith("error: model tiny-hub: ")
+    assert f"has SHA-256 {hashlib.sha256(hub.content).hexdigest()}" in found.error
+    assert f"names {expected}" in found.error
+    assert str(home) in found.error  # the file to delete
+    assert "\n" not in found.error
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "text"),
+    [
+        (404, "EntryNotFound", "404"),
+        (404, "RevisionNotFound", "404"),
+        (404, "RepoNotFound", "404"),
+        (401, "RepoNotFound", "401"),
+        (401, "", "401"),
+        (401, "GatedRepo", "access is gated; accept its terms on the hub and set HF_TOKEN"),
+        (403, "GatedRepo", "access is gated"),
+        (503, "", "503"),
+    ],
+)
+def test_server_refuses(
+    status: int, code: str, text: str, hub: Hub, content: bytes, home: Path, tiny_definition: ModelDefinition
+) -> None:
+    hub.status, hub.code = status, code
+    found = fetch(definition_of(tiny_definition, content), home, hub.endpoint)
+    assert found.code == 1
+    assert found.error.startswith(f"error: {REPOSITORY}/weights.safetensors at {REVISION[:12]}: ")
+    assert text in found.error
+    assert "\n" not in found.error
+    assert whole_files(home) == []
+
+
+def test_server_down(content: bytes, home: Path, tiny_definition: ModelDefinition) -> None:
+    found = fetch(definition_of(tiny_definition, content), home, "http://127.0.0.1:9")
+    assert found.code == 1
+    assert "the hub cannot be reached" in found.error
+    assert "HF_ENDPOINT" in found.error
+    assert "\n" not in found.error
+    assert whole_files(home) == []
+
+
+def test_one_cut_connection_is_resumed(hub: Hub, content: bytes, home: Path, tiny_definition: ModelDefinition) -> None:
+    hub.cut, hub.cuts = 8 * CHUNK, 1
+    found = fetch(definition_of(tiny_definition, content), home, hub.endpoint)
+    assert found.code == 0
+    assert found.path.read_bytes() == content
+    assert hub.ranges == [None, f"bytes={hub.cut}-"]
+
+
+def test_connection_that_is_cut_again_and_again(
+    hub: Hub, content: bytes, home: Path, tiny_definition: ModelDefinition
+) -> None:
+    """Nothing half-written passes for the file, and the next call gets it."""
+    definition = definition_of(tiny_definition, content)
+    hub.cut, hub.cuts = 0, 1000
+    found = fetch(definition, home, hub.endpoint)
+    assert found.code == 1
+    assert found.error.startswith(f"error: {REPOSITORY}/weights.safetensors at {REVISION[:12]}: ")
+    assert "cannot be fetched" in found.error
+    assert "\n" not in found.error
+    assert whole_files(home) == []
+    hub.cuts = 0
+    again = fetch(definition, home, hub.endpoint)
+    assert again.code == 0
+    assert again.path.read_bytes() == content
+
+
+def test_committed_weights(content: bytes, home: Path, tmp_path: Path, tiny_definition: ModelDefinition) -> None:
+    """A file of the repository, no network; another content is refused."""
+    (tmp_path / "weights.safetensors").write_bytes(content)
+    weights = {"kind": "committed", "path": "weights.safetensors", "sha256": hashlib.sha256(content).hexdigest()}
+    definition = ModelDefinition.model_validate({**tiny_definition.model_dump(mode="json"), "weights": weights})
+    found = fetch(definition, home, "http://127.0.0.1:9", root=tmp_path)
+    assert (found.code, found.path) == (0, tmp_path / "weights.safetensors")
+    (tmp_path / "weights.safetensors").write_bytes(content[:-1])
+    wrong = fetch(definition, home, "http://127.0.0.1:9", root=tmp_path)
+    assert wrong.code == 1
+    assert f"{tmp_path / 'weights.safetensors'} has SHA-256" in wrong.error
+    (tmp_path / "weights.safetensors").unlink()
+    missing = fetch(definition, home, "http://127.0.0.1:9", root=tmp_path)
+    assert missing.code == 1
+    assert "no such file" in missing.error
+
+
+@pytest.fixture
+def project(tmp_path: Path, content: bytes, tiny_definition: ModelDefinition, tiny_config: dict[str, object]) -> Path:
+    """A copy of the code with one more model."""
+    copy = tmp_path / "project"
+    for name in ("pipeline", "stages", "tauflow"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "params.yaml", copy)
+    models = copy / "pipeline" / "definitions" / "models"
+    definition = definition_of(tiny_definition, content).model_dump(mode="json", exclude_none=True)
+    (models / "tiny-hub.yaml").write_text(yaml.safe_dump(definition))
+    (models / "architectures").mkdir(exist_ok=True)
+    (models / "architectures" / f"{tiny_definition.architecture}.json").write_text(json.dumps(tiny_config))
+    return copy
+
+
+def run_stage(project: Path, home: Path, endpoint: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "stages.pretrained", "tiny-hub"],
+        cwd=project,
+        env=environment(home, endpoint),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_the_stage_places_both_towers(hub: Hub, content: bytes, home: Path, project: Path, tmp_path: Path) -> None:
+    result = run_stage(project, home, hub.endpoint)
+    assert result.returncode == 0, result.stderr
+    (tmp_path / "served").write_bytes(content)
+    served = load_file(tmp_path / "served")
+    directory = project / "data" / "models" / "tiny-hub"
+    assert sorted(path.name for path in directory.iterdir()) == [
+        "image_encoder.safetensors",
+        "text_encoder.safetensors",
+    ]
+    image, metadata = read_arrays(directory / "image_encoder.safetensors")
+    text, _ = read_arrays(directory / "text_encoder.safetensors")
+    assert metadata == {"model": "tiny-hub", "version": 1, "source_sha256": hashlib.sha256(content).hexdigest()}
+    joined = {**{f"visual.{name}": array for name, array in image.items()}, **text}
+    assert joined.keys() == served.keys()
+    for name, array in served.items():
+        assert joined[name].dtype == array.dtype
+        assert joined[name].shape == array.shape
+        np.testing.assert_array_equal(joined[name], array)
+
+
+def test_the_stage_leaves_nothing_when_it_fails(hub: Hub, home: Path, project: Path) -> None:
+    hub.status, hub.code = 401, "GatedRepo"
+    result = run_stage(project, home, hub.endpoint)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: pretrained@tiny-hub: ")]
+    assert len(errors) == 1
+    assert "gated" in errors[0]
+    assert not (project / "data").exists()
+
+
+def test_the_stage_refuses_weights_of_another_architecture(hub: Hub, home: Path, project: Path) -> None:
+    """The hash is right, the definition names the wrong architecture."""
+    architecture = next((project / "pipeline" / "definitions" / "models" / "architectures").glob("ViT-test*.json"))
+    config = json.loads(architecture.read_text())
+    config["vision_cfg"]["layers"] = 3
+    architecture.write_text(json.dumps(config))
+    result = run_stage(project, home, hub.endpoint)
+    assert result.returncode == 1
+    assert "does not fit the architecture" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (project / "data").exists()

@@ -1,0 +1,262 @@
+"""dvc.yaml declares what the stages use: parameters and code, read off the sources without running them."""
+
+import ast
+import re
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+PARAMETERS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+# What cannot change a result, as dvc.yaml says.
+FREE = ("pipeline/__init__.py", "pipeline/errors.py", "pipeline/config/", "stages/__init__.py")
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def script(stage: str) -> Path:
+    return ROOT / "stages" / f"{stage}.py"
+
+
+def access(node: ast.expr) -> list[str] | None:
+    """``params.epochs[task]`` and ``stage.params.epochs[task]`` are ``epochs.*``; anything else is ``None``."""
+    match node:
+        case ast.Name(id="params"):
+            return []
+        case ast.Attribute(value=ast.Name(id="stage"), attr="params"):
+            return []
+        case ast.Attribute(value=value, attr=attr):
+            base = access(value)
+            return None if base is None else [*base, attr]
+        case ast.Subscript(value=value):
+            base = access(value)
+            return None if base is None else [*base, "*"]
+    return None
+
+
+class Accesses(ast.NodeVisitor):
+    """The longest chains of attributes and subscripts on the parameters, and the calls that get all of them."""
+
+    def __init__(self) -> None:
+        self.paths: set[str] = set()
+        self.passed_to: set[str] = set()
+        self.whole = 0
+
+    def visit(self, node: ast.AST) -> None:
+        path = access(node) if isinstance(node, ast.expr) else None
+        if path:
+            self.paths.add(".".join(path))
+            self.visit_subscripts(node)
+        elif path == [] and isinstance(getattr(node, "ctx", None), ast.Load):
+            self.whole += 1
+        else:
+            super().visit(node)
+
+    def visit_subscripts(self, node: ast.AST) -> None:
+        while isinstance(node, ast.Attribute | ast.Subscript):
+            if isinstance(node, ast.Subscript):
+                self.visit(node.slice)
+            node = node.value
+
+    def visit_Call(self, node: ast.Call) -> None:
+        for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
+            if access(argument) == []:
+                assert isinstance(node.func, ast.Name), "all parameters go to something that is no plain function"
+                self.passed_to.add(node.func.id)
+                self.whole -= 1
+        self.generic_visit(node)
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        if access(node.value) == []:
+            names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+            assert names == ["params"], "the parameters have a second name"
+            self.whole -= 1
+        self.generic_visit(node)
+
+
+def used_parameters(node: ast.AST, module: ast.Module) -> set[str]:
+    """Dotted paths of the parameters that a piece of a stage uses, here and in the helpers it hands them to."""
+    found = Accesses()
+    found.visit(node)
+    assert found.whole == 0, "all parameters are used in a way that this test cannot follow"
+    paths = set(found.paths)
+    for name in found.passed_to:
+        function, home = definition(name, module)
+        paths |= used_parameters(function, home)
+    return paths
+
+
+def definition(name: str, module: ast.Module) -> tuple[ast.FunctionDef, ast.Module]:
+    for node in module.body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return node, module
+        if isinstance(node, ast.ImportFrom) and name in [alias.name for alias in node.names]:
+            assert node.module is not None
+            assert node.module.startswith("stages."), f"all parameters go to {node.module}.{name}"
+            return definition(name, tree(ROOT / f"{node.module.replace('.', '/')}.py"))
+    raise AssertionError(f"{name} is not defined")
+
+
+def declared_parameters(stage: str) -> list[str]:
+    return [re.sub(r"\$\{item\.\w+\}", "*", entry) for entry in STAGES[stage].get("params", [])]
+
+
+def covers(declared: str, used: str) -> bool:
+    return used == declared or used.startswith(f"{declared}.")
+
+
+def test_the_reading_of_sources_finds_what_is_there() -> None:
+    source = """
+def main(task):
+    with run_stage("x") as stage:
+        params = stage.params
+        f(params.search.addition, stage.params.seed, params.epochs[params.control])
+        for task in params.tasks:
+            g(params)
+
+def g(params):
+    return params.device
+"""
+    module = ast.parse(source)
+    assert used_parameters(module.body[0], module) == {
+        "search.addition",
+        "seed",
+        "epochs.*",
+        "control",
+        "tasks",
+        "device",
+    }
+
+
+def test_all_parameters_at_once_are_noticed() -> None:
+    for line in ("x = list(params.values)\n    y = [params]", "return params", "copy = params", "a.b(params)"):
+        module = ast.parse(f"def main(params):\n    {line}\n")
+        with pytest.raises(AssertionError):
+            used_parameters(module, module)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_uses_only_declared_parameters(stage: str) -> None:
+    module = tree(script(stage))
+    used = used_parameters(definition("main", module)[0], module)
+    declared = declared_parameters(stage)
+    undeclared = {path for path in used if not any(covers(entry, path) for entry in declared)}
+    assert undeclared == set()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_declares_only_parameters_it_uses(stage: str) -> None:
+    """Others would make it run again for nothing."""
+    module = tree(script(stage))
+    used = used_parameters(definition("main", module)[0], module)
+    unused = {
+        entry
+        for entry in declared_parameters(stage)
+        if not any(covers(entry, path) or covers(path, entry) for path in used)
+    }
+    assert unused == set()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_declared_parameters_exist(stage: str) -> None:
+    for entry in instances(stage, STAGES[stage].get("params", [])):
+        value: Any = PARAMETERS
+        for part in entry.split("."):
+            assert part in value, f"{entry} is not in params.yaml"
+            value = value[part]
+
+
+def instances(stage: str, entries: list[Any]) -> set[str]:
+    """Entries with the values of every matrix instance put in; options of an entry are left out."""
+    texts = [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
+    matrix = {
+        axis: PARAMETERS[str(values).removeprefix("${").removesuffix("}")]
+        for axis, values in STAGES[stage].get("matrix", {}).items()
+    }
+    found = set()
+    for values in product(*matrix.values()):
+        for text in texts:
+            for axis, value in zip(matrix, values, strict=True):
+                text = text.replace(f"${{item.{axis}}}", value)
+            assert "${" not in text
+            found.add(text)
+    return found
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_command_and_dependencies_exist(stage: str) -> None:
+    assert STAGES[stage]["cmd"].split("${")[0].split() == ["python", "-m", f"stages.{stage}"]
+    dependencies = instances(stage, STAGES[stage]["deps"])
+    assert f"stages/{stage}.py" in dependencies
+    code = [path for path in dependencies if path.split("/")[0] in ("pipeline", "stages")]
+    assert [path for path in code if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_data_comes_from_another_stage_or_from_git(stage: str) -> None:
+    made = set().union(
+        *(
+            instances(name, content.get(kind, []))
+            for name, content in STAGES.items()
+            for kind in ("outs", "metrics", "plots")
+        )
+    )
+    for path in instances(stage, STAGES[stage]["deps"]):
+        if path.split("/")[0] in ("data", "reports") and not path.startswith("data/mini"):
+            assert any(out == path or out.startswith(f"{path}/") for out in made), f"nothing makes {path}"
+
+
+def imported(path: Path) -> set[Path]:
+    """The files of this project that a file imports, directly; names may be modules or what they hold."""
+    found = set()
+    for node in ast.walk(tree(path)):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] in ("pipeline", "stages"):
+                packages = [Path(*parts[:depth], "__init__.py") for depth in range(1, len(parts) + 1)]
+                found |= {p for p in (*packages, Path(*parts).with_suffix(".py")) if (ROOT / p).is_file()}
+    return found
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_all_code_it_imports(stage: str) -> None:
+    waiting, seen = [Path("stages") / f"{stage}.py"], set()
+    while waiting:
+        path = waiting.pop()
+        if path not in seen:
+            seen.add(path)
+            waiting.extend(imported(ROOT / path))
+    declared = instances(stage, STAGES[stage]["deps"])
+    undeclared = {
+        str(path)
+        for path in seen
+        if not str(path).startswith(FREE)
+        and not any(str(path) == entry or str(path).startswith(f"{entry}/") for entry in declared)
+    }
+    assert undeclared == set()
+
+
+def test_import_reading_finds_submodules() -> None:
+    found = {str(path) for path in imported(ROOT / "stages" / "head.py")}
+    assert {"pipeline/models/heads.py", "pipeline/models/__init__.py", "pipeline/devices.py"} <= found
+
+
+def test_tauflow_imports_no_stage_and_only_free_code() -> None:
+    """It is no dependency of any stage, so it may not bring code that could change a result."""
+    for name in ("stage", "journal", "layout", "workspace"):
+        used = imported(ROOT / "tauflow" / f"{name}.py")
+        typed_only = {Path("pipeline/tasks/__init__.py")} if name == "layout" else set()
+        assert [str(path) for path in used - typed_only if not str(path).startswith(FREE)] == []

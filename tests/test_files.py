@@ -1,0 +1,239 @@
+"""Files: never half-written, never read damaged."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from safetensors.numpy import save_file
+
+from pipeline.errors import UserError
+from pipeline.files import (
+    atomic_write,
+    file_sha256,
+    fingerprint,
+    read_arrays,
+    read_json,
+    write_arrays,
+    write_json,
+    write_text,
+)
+
+ARRAYS = {
+    "b": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "a": np.array([[1, 2], [3, 4]], np.uint8),
+    "flags": np.array([True, False, True]),
+    "scalar": np.float64(2.5).reshape(()),
+    "empty": np.empty((0, 3), np.int64),
+}
+METADATA = {"task": "digits", "version": 3, "classes": ["null", "één"]}
+
+WRITE = """
+import sys
+from pathlib import Path
+import numpy as np
+from pipeline.files import write_arrays
+names = {f"name-{i}" for i in range(20)}
+write_arrays(Path(sys.argv[1]), {n: np.full(3, len(n)) for n in names}, {n: n for n in names})
+"""
+
+
+def one_line(error: pytest.ExceptionInfo[UserError], path: Path) -> str:
+    line = str(error.value)
+    assert "\n" not in line
+    assert line.startswith(f"{path}: ")
+    return line
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    path = tmp_path / "arrays.safetensors"
+    write_arrays(path, ARRAYS, METADATA)
+    return path
+
+
+def test_arrays_come_back(written: Path) -> None:
+    arrays, metadata = read_arrays(written)
+    assert metadata == METADATA
+    assert arrays.keys() == ARRAYS.keys()
+    for name, array in ARRAYS.items():
+        assert arrays[name].dtype == array.dtype
+        assert arrays[name].shape == array.shape
+        np.testing.assert_array_equal(arrays[name], array)
+
+
+@given(
+    st.dictionaries(
+        st.text("abc.", min_size=1, max_size=4),
+        hnp.arrays(
+            st.sampled_from([np.float32, np.float64, np.uint8, np.int64, np.int16, np.bool_]),
+            hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3),
+        ),
+        max_size=4,
+    )
+)
+def test_any_arrays_come_back_bit_by_bit(
+    tmp_path_factory: pytest.TempPathFactory, arrays: dict[str, np.ndarray]
+) -> None:
+    path = tmp_path_factory.mktemp("arrays") / "a.safetensors"
+    write_arrays(path, arrays, {})
+    found, _ = read_arrays(path)
+    assert {n: (a.dtype, a.shape, a.tobytes()) for n, a in found.items()} == {
+        n: (a.dtype, a.shape, a.tobytes()) for n, a in arrays.items()
+    }
+
+
+def test_non_contiguous_arrays_come_back(tmp_path: Path) -> None:
+    array = np.arange(12, dtype=np.float32).reshape(3, 4)
+    write_arrays(tmp_path / "t", {"t": array.T, "s": array[:, ::2]}, {})
+    found, _ = read_arrays(tmp_path / "t")
+    np.testing.assert_array_equal(found["t"], array.T)
+    np.testing.assert_array_equal(found["s"], array[:, ::2])
+
+
+def test_same_content_gives_same_bytes_in_every_process(tmp_path: Path, root: Path) -> None:
+    contents = []
+    for seed in ("1", "2"):
+        path = tmp_path / seed
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        subprocess.run([sys.executable, "-c", WRITE, str(path)], check=True, env=environment, cwd=root)
+        contents.append(path.read_bytes())
+    assert contents[0] == contents[1]
+
+
+def test_order_of_entries_does_not_matter(tmp_path: Path) -> None:
+    write_arrays(tmp_path / "1", ARRAYS, METADATA)
+    write_arrays(tmp_path / "2", dict(reversed(ARRAYS.items())), dict(reversed(METADATA.items())))
+    assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
+
+
+@pytest.mark.parametrize("existed", [True, False])
+def test_failed_write_leaves_things_as_they_were(existed: bool, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    if existed:
+        path.write_text("old")
+
+    def fail() -> None:
+        with atomic_write(path) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert [p.read_text() for p in tmp_path.iterdir()] == (["old"] if existed else [])
+
+
+def test_file_is_not_seen_before_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file"
+    with atomic_write(path) as temporary:
+        temporary.write_text("half")
+        assert not path.exists()
+        assert temporary.parent == path.parent  # a rename within one directory is atomic
+    assert path.read_text() == "half"
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_text_and_json(tmp_path: Path) -> None:
+    write_text(tmp_path / "t", "α\n")
+    assert (tmp_path / "t").read_bytes() == "α\n".encode()
+    write_json(tmp_path / "j", {"b": [1, 2.5], "a": "α"})
+    assert (tmp_path / "j").read_text(encoding="utf-8") == '{\n  "a": "α",\n  "b": [\n    1,\n    2.5\n  ]\n}\n'
+    assert read_json(tmp_path / "j") == {"a": "α", "b": [1, 2.5]}
+
+
+def test_broken_json(tmp_path: Path) -> None:
+    path = tmp_path / "j.json"
+    path.write_text('{"a": 1')
+    with pytest.raises(UserError, match="not valid JSON") as error:
+        read_json(path)
+    one_line(error, path)
+
+
+def test_missing_files(tmp_path: Path) -> None:
+    path = tmp_path / "none"
+    for read in (read_arrays, read_json, file_sha256):
+        with pytest.raises(UserError, match="no such file") as error:
+            read(path)
+        assert f"dvc checkout {path}" in one_line(error, path)
+
+
+def test_every_truncation_is_noticed(written: Path) -> None:
+    content = written.read_bytes()
+    for size in [0, 1, 7, 8, 9, 100, len(content) // 2, len(content) - 1]:
+        written.write_bytes(content[:size])
+        with pytest.raises(UserError) as error:
+            read_arrays(written)
+        one_line(error, written)
+
+
+def test_every_flipped_bit_is_noticed_or_changes_nothing(written: Path) -> None:
+    content = written.read_bytes()
+    noticed = 0
+    for position in range(len(content)):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << (position % 7)
+        written.write_bytes(damaged)
+        try:
+            arrays, metadata = read_arrays(written)
+        except UserError as error:
+            noticed += 1
+            assert "\n" not in str(error)  # noqa: PT017
+            assert str(error).startswith(f"{written}: ")  # noqa: PT017
+        else:  # such as the case of a hexadecimal digit in the header
+            assert metadata == METADATA
+            assert {n: a.tobytes() for n, a in arrays.items()} == {n: a.tobytes() for n, a in ARRAYS.items()}
+    assert noticed > 0.99 * len(content)
+
+
+def test_changed_metadata_is_noticed(written: Path) -> None:
+    content = written.read_bytes()
+    assert content.count(b"digits") == 1
+    written.write_bytes(content.replace(b"digits", b"digitz"))
+    with pytest.raises(UserError, match="SHA-256") as error:
+        read_arrays(written)
+    one_line(error, written)
+
+
+@pytest.mark.parametrize("metadata", [None, {}, {"format": "pt"}, {"tauflow": "[1]"}, {"tauflow": "{"}])
+def test_foreign_file(metadata: dict[str, str] | None, tmp_path: Path) -> None:
+    path = tmp_path / "foreign.safetensors"
+    save_file({"weight": np.ones(3)}, path, metadata)
+    with pytest.raises(UserError) as error:
+        read_arrays(path)
+    one_line(error, path)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x04pickle" * 10])
+def test_no_safetensors_file(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as error:
+        read_arrays(path)
+    one_line(error, path)
+
+
+def test_fingerprint_depends_on_everything_but_the_order() -> None:
+    array = np.arange(4, dtype=np.float32)
+    base = fingerprint({"a": array, "b": array})
+    assert fingerprint({"b": array, "a": array}) == base
+    others = [
+        {"a": array},
+        {"a": array, "c": array},
+        {"a": array, "b": array.reshape(2, 2)},
+        {"a": array, "b": array.view(np.int32)},
+        {"a": array, "b": -array},
+    ]
+    assert len({base, *map(fingerprint, others)}) == 1 + len(others)
+
+
+def test_sha256_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    # FIPS 180-2, appendix B.1
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert file_sha256(tmp_path / "abc") == expected
