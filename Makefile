@@ -35,11 +35,11 @@ lock: setup
 
 # Build data/mini/ again from the original packages (downloads them).
 mini-sources: setup
-	@$(BIN)/python -m tools.build_mini_sources
+	@$(BIN)/python -m tools.build_mini_sources --cache .tauflow/packages
 
 # Train mini-clip's weights again from the committed corpus (up to 40 minutes on 2 cores).
 mini-clip: setup
-	@$(BIN)/python -m tools.pretrain_mini_clip
+	@$(BIN)/python -m tools.pretrain_mini_clip --out data/mini/mini-clip.safetensors
 
 # Copy the results table of the last `make repro` into the README.
 readme: setup

@@ -1,6 +1,6 @@
 """Make data/mini/*.npz from the original packages (npm, Debian, PyPI).
 
-    python tools/build_mini_sources.py --cache CACHE
+    python -m tools.build_mini_sources --cache CACHE
 
 Needs npm, apt-get (on Debian 12, after `apt-get update`), dpkg-deb, and the Python packages resvg-py and scikit-learn.
 Every package is pinned by version and SHA-256 in data/mini/sources.lock.json; `--relock` records what was downloaded
@@ -12,7 +12,6 @@ import importlib
 import io
 import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,14 +20,10 @@ import numpy as np
 import typer
 from PIL import Image, ImageDraw, ImageFont
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from mini_packages import Packages  # noqa: E402
-
-from pipeline.files import atomic_write  # noqa: E402
-from pipeline.sources.mini.icons import ICONS  # noqa: E402
-from pipeline.sources.mini.near_duplicates import first_of_each  # noqa: E402
+from pipeline.files import atomic_write
+from pipeline.sources.mini.icons import ICONS
+from pipeline.sources.mini.near_duplicates import first_of_each
+from tools.mini_packages import Packages
 
 SIZE = 32
 CHARACTERS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -257,13 +252,13 @@ BUILDERS = {
 
 def main(
     cache: Annotated[Path, typer.Option(help="directory for the downloaded packages")],
-    out: Annotated[Path, typer.Option(help="where the .npz files go")] = ROOT / "data/mini",
+    out: Annotated[Path, typer.Option(help="where the .npz files go")] = Path("data/mini"),
     only: Annotated[list[str] | None, typer.Option(help=f"just these: {', '.join(BUILDERS)}")] = None,
     relock: Annotated[bool, typer.Option(help="record the packages' SHA-256 instead of checking it")] = False,
 ) -> None:
     """Download, check and convert all sources."""
     cache.mkdir(parents=True, exist_ok=True)
-    lock_path = ROOT / "data/mini/sources.lock.json"
+    lock_path = Path("data/mini/sources.lock.json")
     packages = Packages(cache.resolve(), json.loads(lock_path.read_text(encoding="utf-8")), relock)
     for name, build in BUILDERS.items():
         if not only or name in only:

@@ -1,6 +1,6 @@
 """Pre-train mini-clip from the committed corpus sources: the command behind `make mini-clip`.
 
-    python tools/pretrain_mini_clip.py --out data/mini/mini-clip.safetensors
+    python -m tools.pretrain_mini_clip --out data/mini/mini-clip.safetensors
 
 Writes the weights (both towers), beside them a .json that says how they came about and a .csv with the course of the
 training, and prints the weights' SHA-256. After Ctrl-C, the same command with --resume goes on from the last
@@ -8,7 +8,6 @@ checkpoint.
 """
 
 import csv
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -18,12 +17,9 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from safetensors.torch import save_file
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from pipeline.errors import UserError  # noqa: E402
-from pipeline.files import atomic_write, file_sha256, write_json, write_text  # noqa: E402
-from pipeline.pretraining import pretrain as training  # noqa: E402
+from pipeline.errors import UserError
+from pipeline.files import atomic_write, file_sha256, write_json, write_text
+from pipeline.pretraining import pretrain as training
 
 DEFAULT = training.Recipe()
 
@@ -34,7 +30,7 @@ def main(
     pairs: Annotated[int, typer.Option(min=1, help="image-caption pairs in the corpus")] = DEFAULT.pairs,
     seed: Annotated[int, typer.Option(min=0, help="of corpus, initial weights and batches")] = DEFAULT.seed,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; the bytes depend on it")] = DEFAULT.threads,
-    sources: Annotated[Path, typer.Option(help="the committed sources")] = ROOT / "data/mini",
+    sources: Annotated[Path, typer.Option(help="the committed sources")] = Path("data/mini"),
     resume: Annotated[bool, typer.Option(help="go on from the last checkpoint")] = False,
     evaluate_every: Annotated[int, typer.Option(min=1, help="steps between zero-shot evaluations")] = 1000,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="steps between checkpoints")] = 250,

@@ -107,8 +107,8 @@ def test_a_stopped_run_resumed_by_the_command_ends_with_the_same_bytes(
         pretrain.pretrain(replace(SHORT, seed=1), SOURCES, checkpoint, resume=True)
 
     options = ["--steps", "10", "--pairs", "300", "--threads", "1", "--resume"]
-    command = [sys.executable, str(ROOT / "tools" / "pretrain_mini_clip.py"), "--out", str(out), *options]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", "tools.pretrain_mini_clip", "--out", str(out), *options]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
 
     weights = load_file(out)
     assert weights.keys() == whole.keys()
@@ -125,14 +125,15 @@ def test_a_stopped_run_resumed_by_the_command_ends_with_the_same_bytes(
 def test_a_broken_source_stops_the_command_with_one_line(tmp_path: Path) -> None:
     command = [
         sys.executable,
-        str(ROOT / "tools" / "pretrain_mini_clip.py"),
+        "-m",
+        "tools.pretrain_mini_clip",
         "--steps",
         "1",
         "--sources",
         str(tmp_path),
     ]
     out = tmp_path / "mini.safetensors"
-    run = subprocess.run([*command, "--out", str(out)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    run = subprocess.run([*command, "--out", str(out)], cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 1
     assert run.stderr.splitlines()[-1].startswith("error: ")
     assert "Traceback" not in run.stderr
