@@ -39,7 +39,7 @@ def addition_curves(curves: Mapping[str, pd.DataFrame], chosen: Mapping[str, flo
 def negation_curves(curves: Mapping[str, pd.DataFrame], chosen: Mapping[str, float], retention_line: float) -> str:
     """Target and control accuracy on ``val`` against α, one line per negated task, chosen α marked."""
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(7.2, 3.1), layout="constrained")
+        figure = Figure(figsize=(8.2, 2.8), layout="constrained")
         for axes, column in zip(figure.subplots(1, 2), ("target", "control"), strict=True):
             for task, curve in curves.items():
                 (line,) = axes.plot(curve["alpha"], 100 * curve[column], label=task, linewidth=1)
@@ -48,7 +48,7 @@ def negation_curves(curves: Mapping[str, pd.DataFrame], chosen: Mapping[str, flo
             axes.set(xlabel="α", ylabel=f"{column} accuracy on val, %")
             axes.set_ylim(bottom=0)
         figure.axes[1].axhline(100 * retention_line, color="0.5", linestyle="--", linewidth=1)
-        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=8, frameon=False)
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
         return _svg(figure)
 
 
