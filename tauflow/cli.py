@@ -1,5 +1,6 @@
 """The command line: ``tauflow repro`` and ``tauflow track``."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,9 +29,11 @@ def repro(context: typer.Context) -> None:
         f"Suite {parameters.suite}: {len(parameters.tasks)} tasks, models {', '.join(parameters.models)}, "
         f"paradigms {', '.join(parameters.paradigms)}"
     )
-    dvc = Path(sys.executable).with_name("dvc")
+    # dvc.yaml says `python`, which must be this environment's even where it is not activated.
+    programs = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"}
     try:
-        code = subprocess.run([str(dvc), "repro", *context.args], check=False).returncode
+        code = subprocess.run([str(programs / "dvc"), "repro", *context.args], env=environment, check=False).returncode
     except KeyboardInterrupt:
         print("\nStopped. What was finished is kept; the same command continues.", file=sys.stderr)
         code = 130

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -71,6 +72,14 @@ def test_the_chosen_alpha_is_the_best_of_its_curve(reproduced: Project) -> None:
 
 def test_a_second_repro_runs_nothing(reproduced: Project) -> None:
     assert reproduced.repro() == []
+
+
+def test_the_main_job_needs_no_activated_environment(clone: Project) -> None:
+    tauflow = str(Path(sys.executable).with_name("tauflow"))
+    result = clone.run(tauflow, "repro", "--force", "--single-item", "report", PATH="/usr/bin:/bin")
+    assert "Running stage 'report'" in result.stdout
+    assert "reports/index.html" in result.stdout
+    assert "mlflow ui" in result.stdout
 
 
 def test_metrics_and_plots_can_be_shown(reproduced: Project) -> None:
