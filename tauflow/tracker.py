@@ -176,7 +176,10 @@ def lock_entry(root: Path, stage: str, after_ms: float) -> dict[str, Any] | None
     path = root / "dvc.lock"
     if not path.exists() or path.stat().st_mtime * 1000 < after_ms:
         return None
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError:  # DVC is writing it
+        return None
     return content.get("stages", {}).get(stage)
 
 

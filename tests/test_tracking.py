@@ -165,6 +165,15 @@ def test_a_failed_stage(workspace: Path) -> None:
     assert Store().named("head@a").info.status == "FAILED"
 
 
+def test_a_lock_file_that_is_being_written_is_waited_for(tmp_path: Path) -> None:
+    """DVC does not write it atomically; the tracker once gave up over half a line."""
+    lock = "stages:\n  head@m-t:\n    cmd: c\n    outs:\n    - path: p\n      md5: 1\n  other@m-t:\n    cmd: c\n"
+    (tmp_path / "dvc.lock").write_text(lock[: lock.index(":\n    cmd: c\n", 40)])
+    assert tracker.lock_entry(tmp_path, "head@m-t", 0) is None
+    (tmp_path / "dvc.lock").write_text(lock)
+    assert tracker.lock_entry(tmp_path, "head@m-t", 0) == {"cmd": "c", "outs": [{"path": "p", "md5": 1}]}
+
+
 def test_a_stage_by_hand_has_no_lock_entry(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is waited for, but not for ever; the entry of an earlier run is not this run's."""
     monkeypatch.setattr(tracker, "LOCK_ENTRY_SECONDS", 0.2)
