@@ -70,19 +70,24 @@ def track(linger: float) -> int:
     with only_one():
         try:
             store = Store.connect()
-            idle_since = time.monotonic()
-            while time.monotonic() - idle_since < linger or _running():
-                if _log_all(store):
-                    idle_since = time.monotonic()
-                elif linger > 0 or _running():
-                    time.sleep(POLL_SECONDS)
-                else:
-                    break
-            store.close()
+            try:
+                _follow(store, linger)
+            finally:
+                store.close()
             error_file().unlink(missing_ok=True)
         except Exception as error:  # whatever a server or database raises, the journals are kept
             error_file().write_text(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}\n")
     return len(list(journals().glob("*.jsonl")))
+
+
+def _follow(store: Any, linger: float) -> None:
+    """Log what comes, until nothing has come for ``linger`` seconds and no stage runs."""
+    idle_since = time.monotonic()
+    while time.monotonic() - idle_since < linger or _running():
+        if _log_all(store):
+            idle_since = time.monotonic()
+        else:
+            time.sleep(POLL_SECONDS)
 
 
 def _log_all(store: Any) -> bool:

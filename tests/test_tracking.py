@@ -174,6 +174,20 @@ def test_a_lock_file_that_is_being_written_is_waited_for(tmp_path: Path) -> None
     assert tracker.lock_entry(tmp_path, "head@m-t", 0) == {"cmd": "c", "outs": [{"path": "p", "md5": 1}]}
 
 
+def test_a_tracker_that_fails_ends_the_parent_run(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else would: the next tracker knows the parents of its own journals only."""
+
+    def fail(*arguments: object) -> None:
+        raise OSError("disk full")
+
+    finished_stage("head@m-t", workspace)
+    monkeypatch.setattr(tracker, "lock_entry", fail)
+    assert tracker.track(0) == 1
+    assert "disk full" in error_file().read_text()
+    (parent,) = [run for run in Store().runs() if "mlflow.parentRunId" not in run.data.tags]
+    assert parent.info.status == "FINISHED"
+
+
 def test_a_stage_by_hand_has_no_lock_entry(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is waited for, but not for ever; the entry of an earlier run is not this run's."""
     monkeypatch.setattr(tracker, "LOCK_ENTRY_SECONDS", 0.2)
