@@ -11,8 +11,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID, ML
 
 from tauflow.workspace import home, tracking_uri
 
-# MLflow's limits for one tag and for one batch.
-TAG_LENGTH = 5000
+# MLflow refuses more in one call.
 METRICS_PER_CALL = 1000
 
 
@@ -69,7 +68,7 @@ class Store:
         tags = []
         for kind in ("deps", "outs"):
             for item in (lock_entry or {}).get(kind, []):
-                tags.append(RunTag(f"dvc.{kind}.{item['path']}", item.get("md5", "")[:TAG_LENGTH]))
+                tags.append(RunTag(f"dvc.{kind}.{item['path']}", item.get("md5", "")))
         self.client.log_batch(run_id, tags=tags)
         self.client.set_terminated(run_id, ended["status"], ended["time"])
 

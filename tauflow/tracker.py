@@ -25,8 +25,6 @@ POLL_SECONDS = 1.0
 LOCK_ENTRY_SECONDS = 10.0
 # How old a journal without a whole line is before its stage is taken for dead.
 EMPTY_SECONDS = 60.0
-# MLflow refuses more in one call.
-BATCH = 1000
 
 
 @dataclass
