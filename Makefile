@@ -1,17 +1,26 @@
 # `make repro` and `make test` need only Python 3.11+, git and make; everything else comes from requirements.lock.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/pip install --disable-pip-version-check
 
-.PHONY: repro test lint setup lock mini-sources mini-clip readme
+.PHONY: repro test lint setup lock mini-sources mini-clip sweep readme
 
 setup: .venv/.installed
 
+# pip fetches the lock's uv, which installs the rest in half of pip's time; where it cannot reach the index, pip does.
+# A set-up that stops half-way leaves no .installed, and the next one begins afresh.
 .venv/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tauflow needs Python 3.11 or newer, but $(PYTHON) is " + sys.version.split()[0])'
 	@echo "Setting up .venv from requirements.lock (about 6 GB, a few minutes the first time)"
+	@test -e $@ || rm -rf .venv
+	@rm -f $@
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --disable-pip-version-check --require-hashes --requirement requirements.lock
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@sed -n '/^uv==/,/# via/p' requirements.lock | $(PIP) --quiet --require-hashes --requirement /dev/stdin
+	@trap 'exit 130' INT; \
+		UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/pip config get global.index-url 2>/dev/null)}}" \
+		$(BIN)/uv pip install --python .venv --system-certs --compile-bytecode --require-hashes --requirement requirements.lock \
+		|| { echo "uv could not install the lock: pip tries"; $(PIP) --require-hashes --requirement requirements.lock; }
+	@$(PIP) --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # The main job: the whole DAG of dvc.yaml, then where to look.
@@ -29,7 +38,6 @@ lint: setup
 
 # Resolve the dependencies anew; names no index host.
 lock: setup
-	@$(BIN)/pip install --quiet uv
 	@$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --no-emit-find-links --group dev --group sources pyproject.toml -o requirements.lock
 
@@ -40,6 +48,10 @@ mini-sources: setup
 # Train mini-clip's weights again from the committed corpus (up to 40 minutes on 2 cores).
 mini-clip: setup
 	@$(BIN)/python -m tools.pretrain_mini_clip --out data/mini/mini-clip.safetensors
+
+# Try what is missing of tools/sweeps/mini.yaml, on val, and show what it chooses (half an hour from nothing).
+sweep: setup
+	@$(BIN)/python -m tools.sweep --suite mini
 
 # Copy the results table of the last `make repro` into the README.
 readme: setup
