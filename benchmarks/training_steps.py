@@ -1,109 +1,155 @@
-"""Time of one training step, forward and backward: ordinary, through torch.func.jvp, and our tangent propagation.
+"""Time and peak memory of one training step: ordinary, through torch.func.jvp, our tangent propagation, with τJp.
 
     .venv/bin/python -m benchmarks.training_steps --model mini-clip --batch 64 --threads 1 --json steps.json
 
-The variants run in turn (A B C A B C …) in one process; the table gives medians and their ratio to the ordinary step.
+A step is one forward and backward pass, without the optimiser. In the table, with ratios to the ordinary step:
+
+- time: the median; the variants run in turn (A B C … A B C …) in one process. CPU time, the sum over threads, is what
+  other work on the same cores disturbs least.
+- products: operations of the matrix products and convolutions alone, the floor of the time's ratio.
+- memory: the peak above what is held before the step, which is activations, gradients and whatever else the step
+  makes, but neither weights nor images; and the peak in total, on the CPU that of the whole process with its
+  libraries, on a GPU that of the tensors. Every variant is measured in a process of its own.
 """
 
 import json
+import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from dataclasses import asdict, replace
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.models import load_model_definition
-from pipeline.models.encoders import build_clip
-from pipeline.tangent import GenericTangent, TangentVisionTransformer
+from benchmarks.peak_memory import REPEATABLE, peak_memory
+from benchmarks.steps import Setting, Step, Workbench, variants
 
-Step = Callable[[], Tensor]
+Rows = dict[str, dict[str, Any]]
+
+# Heading and unit of what a row holds.
+COLUMNS = {
+    "seconds": ("time, ms", 1e3),
+    "cpu_seconds": ("CPU time, ms", 1e3),
+    "products": ("products, GFLOP", 1e-9),
+    "step_bytes": ("memory of the step, MiB", 2**-20),
+    "total_bytes": ("memory in total, MiB", 2**-20),
+}
+
+# What is aimed at: column, variant, reference, largest ratio. Those of the time are for the CPU.
+TARGETS = [
+    ("seconds", "tangent", "standard", 1.7),
+    ("seconds", "tangent", "jvp", 0.6),
+    ("seconds", "attention", "standard", 0.85),
+    ("step_bytes", "tangent", "standard", 1.5),
+]
 
 
-def is_attention_weight(name: str) -> bool:
-    """The weights that attention-only fine-tuning trains."""
-    return name.endswith(("attn.in_proj_weight", "attn.out_proj.weight"))
+class Precision(StrEnum):
+    """Of activations; weights are fp32."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
 
 
-def variants(encoder: nn.Module, images: Tensor) -> dict[str, Step]:
-    """Loss of one step by name of the variant; calling it and going backward is the step."""
-    named = dict(encoder.named_parameters())
-    attention = [name for name in named if is_attention_weight(name)]
-
-    def ordinary(names: list[str]) -> Step:
-        def step() -> Tensor:
-            for name, parameter in named.items():
-                parameter.requires_grad_(name in names)
-            return encoder(images).square().mean()
-
-        return step
-
-    def linearised(propagate: GenericTangent | TangentVisionTransformer, names: list[str]) -> Step:
-        tangents = {name: (1e-3 * torch.randn_like(named[name]))[None].requires_grad_() for name in names}
-
-        def step() -> Tensor:
-            for parameter in named.values():
-                parameter.requires_grad_(False)
-            for tangent in tangents.values():
-                tangent.grad = None
-            primal, moved = propagate(images, tangents)
-            return (primal + moved[0]).square().mean()
-
-        return step
-
-    explicit, generic = TangentVisionTransformer(encoder), GenericTangent(encoder)
+def measure(setting: Setting, repeats: int) -> Rows:
+    """Every column, and (seconds, CPU seconds) of every repeat, by variant."""
+    memory = {name: _memory_in_own_process(setting, name) for name in variants(Workbench(_shapes_only(setting)))}
+    operations = {name: _products(step) for name, step in variants(Workbench(_shapes_only(setting))).items()}
+    seconds = _timings(variants(Workbench(setting)), repeats, setting.device)
     return {
-        "standard": ordinary(list(named)),
-        "attention": ordinary(attention),
-        "jvp": linearised(generic, list(named)),
-        "tangent": linearised(explicit, list(named)),
-        "tangent, attention": linearised(explicit, attention),
+        name: {
+            "seconds": statistics.median(wall for wall, _ in repeated),
+            "cpu_seconds": statistics.median(cpu for _, cpu in repeated),
+            "products": operations[name],
+            **memory[name],
+            "repeats": repeated,
+        }
+        for name, repeated in seconds.items()
     }
 
 
-def timings(steps: dict[str, Step], repeats: int) -> dict[str, list[float]]:
-    """Seconds of every repeat by variant, after one warm-up each."""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
+def _shapes_only(setting: Setting) -> Setting:
+    """The same without data or computation."""
+    return replace(setting, device="meta", precision=Precision.FP32)
+
+
+def _timings(steps: dict[str, Step], repeats: int, device: str) -> dict[str, list[tuple[float, float]]]:
+    """Seconds and CPU seconds of every repeat, after one warm-up each."""
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
     for repeat in range(repeats + 1):
         for name, step in steps.items():
-            began = time.perf_counter()
-            step().backward()
-            if torch.cuda.is_available():
+            began, cpu_began = time.perf_counter(), time.process_time()
+            step()
+            if torch.device(device).type == "cuda":
                 torch.cuda.synchronize()
             if repeat:
-                seconds[name].append(time.perf_counter() - began)
+                seconds[name].append((time.perf_counter() - began, time.process_time() - cpu_began))
     return seconds
+
+
+def _products(step: Step) -> int:
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
+
+
+def _memory_in_own_process(setting: Setting, variant: str) -> dict[str, int]:
+    options = [(f"--{name.replace('_', '-')}", str(value)) for name, value in asdict(setting).items()]
+    command = [sys.executable, "-m", "benchmarks.training_steps", "--memory-of", variant]
+    command += [part for option in options for part in option]
+    run = subprocess.run(command, env={**os.environ, **REPEATABLE}, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(run.stdout)
+
+
+def _ratio(rows: Rows, column: str, variant: str, reference: str = "standard") -> float:
+    return rows[variant][column] / rows[reference][column]
+
+
+def _table(rows: Rows, title: str) -> Table:
+    table = Table("variant", *(heading for heading, _ in COLUMNS.values()), title=title)
+    for name, row in rows.items():
+        cells = [f"{row[key] * unit:.1f} ({_ratio(rows, key, name):.2f})" for key, (_, unit) in COLUMNS.items()]
+        table.add_row(name, *cells)
+    return table
 
 
 def main(
     model: str = "mini-clip",
     batch: int = 64,
     size: Annotated[int, typer.Option(help="Height and width of the images.")] = 32,
-    repeats: int = 10,
     threads: int = 1,
+    repeats: int = 10,
     device: str = "cpu",
+    precision: Precision = Precision.FP32,
+    other_batch: Annotated[int, typer.Option(help="Images of each other task for the τJp penalty.")] = 16,
+    other_tasks: Annotated[int, typer.Option(help="Other tasks of the strict τJp penalty.")] = 8,
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
+    memory_of: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Print the table and, with --json, write it."""
-    torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    encoder = build_clip(load_model_definition(model)).get_submodule("visual").to(device)
-    images = torch.randn(batch, 3, size, size, device=device)
-    seconds = timings(variants(encoder, images), repeats)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    table = Table("variant", "median, ms", "ratio to standard", title=f"{model}, batch {batch}, {threads} thread(s)")
-    for name, median in medians.items():
-        table.add_row(name, f"{1000 * median:.1f}", f"{median / medians['standard']:.2f}")
-    Console().print(table)
+    """Print the table and how it compares with what is aimed at and, with --json, write it."""
+    setting = Setting(model, batch, size, threads, device, precision, other_batch, other_tasks)
+    if memory_of:
+        peak = peak_memory(variants(Workbench(setting))[memory_of], device)
+        print(json.dumps({"step_bytes": peak.step, "total_bytes": peak.total}))
+        return
+    rows = measure(setting, repeats)
+    console = Console()
+    console.print(_table(rows, f"{model}, batch {batch}, {size} × {size}, {device}, {threads} thread(s), {precision}"))
+    for column, variant, reference, limit in TARGETS:
+        ratio = _ratio(rows, column, variant, reference)
+        console.print(f"{COLUMNS[column][0]}: {variant} / {reference} = {ratio:.2f}, aimed at {limit} at most")
     if json_file:
-        setting = {"model": model, "batch": batch, "threads": threads, "device": device, "torch": torch.__version__}
-        content = {**setting, "machine": platform.processor() or platform.machine(), "seconds": seconds}
+        machine = platform.processor() or platform.machine()
+        content = {**asdict(setting), "torch": torch.__version__, "machine": machine, "variants": rows}
         json_file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

@@ -1,13 +1,21 @@
 """The linearised encoder: f(x; θ₀) and J(x) τ."""
 
+import logging
+
 from torch import nn
 
 from pipeline.tangent.generic import GenericTangent
+from pipeline.tangent.linearised import Displacement, LinearisedEncoder
 from pipeline.tangent.vision_transformer import TangentVisionTransformer, supports
 
-__all__ = ["GenericTangent", "TangentVisionTransformer", "linearise", "supports"]
+__all__ = ["Displacement", "GenericTangent", "LinearisedEncoder", "TangentVisionTransformer", "linearise", "supports"]
+
+logger = logging.getLogger(__name__)
 
 
-def linearise(encoder: nn.Module) -> TangentVisionTransformer | GenericTangent:
+def linearise(encoder: nn.Module) -> LinearisedEncoder:
     """The explicit propagation for open_clip's vision transformers, ``torch.func.jvp`` for every other encoder."""
-    return TangentVisionTransformer(encoder) if supports(encoder) else GenericTangent(encoder)
+    if supports(encoder):
+        return TangentVisionTransformer(encoder)
+    logger.info("%s has no explicit tangent propagation: torch.func.jvp, which is slower", type(encoder).__name__)
+    return GenericTangent(encoder)

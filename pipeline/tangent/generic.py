@@ -1,6 +1,7 @@
-"""The same through ``torch.func.jvp``, for every other encoder."""
+"""The linearised encoder through ``torch.func.jvp``, for every encoder."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
@@ -8,11 +9,11 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-Directions = Mapping[str, Float[Tensor, "directions ..."]]
+from pipeline.tangent.linearised import Directions, check_directions
 
 
 class GenericTangent:
-    """f(x; θ₀) and J(x) τ by forward-mode differentiation of the encoder's own forward pass."""
+    """A :class:`LinearisedEncoder` by forward-mode differentiation of the encoder's own forward pass."""
 
     def __init__(self, encoder: nn.Module) -> None:
         self.encoder = encoder
@@ -20,9 +21,8 @@ class GenericTangent:
     def __call__(
         self, images: Float[Tensor, "n 3 height width"], tangents: Directions
     ) -> tuple[Float[Tensor, "n features"], Float[Tensor, "directions n features"]]:
-        """See :class:`pipeline.tangent.vision_transformer.TangentVisionTransformer`."""
-        if not tangents:
-            raise ValueError("no tangents: there is no direction to propagate")
+        """See :class:`LinearisedEncoder`."""
+        check_directions(self.encoder, tangents)
         base = {name: self.encoder.get_parameter(name).detach() for name in tangents}
 
         def encode(parameters: dict[str, Tensor]) -> Tensor:
@@ -32,15 +32,27 @@ class GenericTangent:
             primal, tangent = jvp(encode, (base,), (direction,))[:2]
             return primal, tangent
 
-        # Neither fused attention nor torch's fast path for it has a forward-mode rule.
-        fast = torch.backends.mha.get_fastpath_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)
-        try:
-            with sdpa_kernel(SDPBackend.MATH):
-                if len(next(iter(tangents.values()))) == 1:
-                    primal, tangent = push({name: direction[0] for name, direction in tangents.items()})
-                    return primal.detach(), tangent[None]
-                primals, tangent = vmap(push)(dict(tangents))
-                return primals[0].detach(), tangent
-        finally:
-            torch.backends.mha.set_fastpath_enabled(fast)
+        with _differentiable_attention():
+            if len(next(iter(tangents.values()))) == 1:
+                primal, tangent = push({name: direction[0] for name, direction in tangents.items()})
+                return primal.detach(), tangent[None]
+            primals, tangent = vmap(push)(dict(tangents))
+            return primals[0].detach(), tangent
+
+    def tangent(
+        self, images: Float[Tensor, "n 3 height width"], tangents: Directions
+    ) -> Float[Tensor, "directions n features"]:
+        """See :class:`LinearisedEncoder`; ``jvp`` computes f(x; θ₀) in any case."""
+        return self(images, tangents)[1]
+
+
+@contextmanager
+def _differentiable_attention() -> Iterator[None]:
+    """Neither fused attention nor torch's fast path for it has a forward-mode rule."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)

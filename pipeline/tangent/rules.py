@@ -8,6 +8,8 @@ The Jacobians of layer norm, softmax and the activations are symmetric (up to th
 ordinary backward pass serves as the rule, and serves once more as the rule's own backward pass.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -27,13 +29,12 @@ def linear(
 ) -> Float[Tensor, "directions *rows outputs"] | None:
     """d(x Wᵀ + b) = dx Wᵀ + x dWᵀ + db."""
     dy = None if dx is None else F.linear(dx, weight)
-    if dweight is not None:
-        directions, outputs, inputs = dweight.shape
-        # One product for all directions: their weights stacked as one with directions × outputs rows.
-        stacked = F.linear(x, dweight.reshape(directions * outputs, inputs))
-        product = stacked.unflatten(-1, (directions, outputs)).movedim(-2, 0)
-        dy = product if dy is None else dy + product
-    return add_vector(dy, dbias, x.shape[:-1])
+    if dweight is None:
+        return add_vector(dy, dbias, x.shape[:-1])
+    # One product for all directions: their weights stacked as one with directions × outputs rows.
+    stacked = F.linear(x, dweight.flatten(0, 1), None if dbias is None else dbias.flatten())
+    moved = stacked.unflatten(-1, dweight.shape[:2]).movedim(-2, 0)
+    return moved if dy is None else dy + moved
 
 
 def add_vector(
@@ -44,8 +45,8 @@ def add_vector(
     """dy + db, the tangent of adding a vector to every row."""
     if dvector is None:
         return dy
-    shift = dvector.reshape(dvector.shape[0], *(1 for _ in rows), -1)
-    return shift.expand(-1, *rows, -1) if dy is None else dy + shift
+    shift = _to_rows(dvector, len(rows))
+    return shift.expand(-1, *rows, -1) if dy is None else dy + shift.to(dy.dtype)
 
 
 def layer_norm(
@@ -60,62 +61,94 @@ def layer_norm(
 
     ``statistics`` are the mean and 1/σ of every row, as ``torch.native_layer_norm`` returns them.
     """
-    dy = None if dx is None else _apply(_Standardise, dx, x, *statistics) * weight
-    if dweight is not None:
-        mean, rstd = statistics
-        scaled = ((x - mean) * rstd) * dweight.reshape(dweight.shape[0], *(1 for _ in x.shape[:-1]), -1)
-        dy = scaled if dy is None else dy + scaled
-    return add_vector(dy, dbias, x.shape[:-1])
+    if dx is None and dweight is None:
+        return add_vector(None, dbias, x.shape[:-1])
+    return _apply(_LayerNorm, dx, dweight, dbias, x, *statistics, weight)
 
 
-def _apply(function: type[torch.autograd.Function], *tensors: Tensor) -> Tensor:
-    return cast(Tensor, function.apply(*tensors))
+class _LayerNorm(torch.autograd.Function):
+    """dx ↦ dx̂ by the kernel of layer norm's backward pass: the Jacobian of x ↦ x̂ is symmetric.
 
-
-class _Standardise(torch.autograd.Function):
-    """dx ↦ dx̂, by the kernel of layer norm's backward pass: the Jacobian of x ↦ x̂ is symmetric."""
+    The gradients with respect to (dx, dγ, dβ) are those of an ordinary layer norm with respect to (x, γ, β).
+    """
 
     @staticmethod
-    def forward(ctx: Any, dx: Tensor, x: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
-        ctx.save_for_backward(x, mean, rstd)
-        return _standardise(dx, x, mean, rstd)
+    def forward(
+        ctx: Any,
+        dx: Tensor | None,
+        dweight: Tensor | None,
+        dbias: Tensor | None,
+        x: Tensor,
+        mean: Tensor,
+        rstd: Tensor,
+        weight: Tensor,
+    ) -> Tensor:
+        ctx.save_for_backward(x, mean, rstd, weight)
+        rows = x.dim() - 1
+        dy = None
+        if dx is not None:
+            (dy,) = _layer_norm_backward(dx, x, mean, rstd, None, [True, False, False])
+            dy = dy.mul_(weight)
+        if dweight is not None:
+            # x̂ is made anew: keeping it would cost as much memory as x.
+            scaled = (x - mean).mul_(rstd) * _to_rows(dweight, rows)
+            dy = scaled if dy is None else dy.add_(scaled)
+        assert dy is not None
+        return dy if dbias is None else dy.add_(_to_rows(dbias, rows))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return _standardise(*gradients, *ctx.saved_tensors), None, None, None
+        x, mean, rstd, weight = ctx.saved_tensors
+        wanted = list(ctx.needs_input_grad[:3])
+        found = iter(_layer_norm_backward(gradients[0], x, mean, rstd, weight, wanted))
+        return *(next(found) if want else None for want in wanted), None, None, None, None
 
 
-def _standardise(dx: Tensor, x: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
-    directions = [
-        aten.native_layer_norm_backward(d, x, x.shape[-1:], mean, rstd, None, None, [True, False, False])[0]
-        for d in dx.contiguous()
+def _layer_norm_backward(
+    gradient: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, wanted: list[bool]
+) -> list[Tensor]:
+    """What is wanted of the gradients with respect to (x, γ, β), for every direction."""
+    each = [
+        aten.native_layer_norm_backward(g, x, x.shape[-1:], mean, rstd, weight, weight, wanted)
+        for g in gradient.contiguous()
     ]
-    return directions[0][None] if len(directions) == 1 else torch.stack(directions)
+    found = [[tensor for tensor in tensors if tensor is not None] for tensors in each]
+    # Without a copy where there is only one direction.
+    return [part[0][None] if len(part) == 1 else torch.stack(part) for part in zip(*found, strict=True)]
 
 
-def gelu(dx: Tensor, x: Tensor) -> Tensor:
-    """dx ↦ gelu′(x) dx."""
-    return _apply(_Gelu, dx, x)
+def _to_rows(vector: Float[Tensor, "directions width"], rows: int) -> Tensor:
+    """The vectors with as many dimensions of size 1 in between as their activations have rows."""
+    return vector.reshape(len(vector), *[1] * rows, -1)
 
 
-class _Gelu(torch.autograd.Function):
-    """The kernel of GELU's backward pass, both ways."""
+def _apply(function: type[torch.autograd.Function], *arguments: object) -> Tensor:
+    return cast(Tensor, function.apply(*arguments))
+
+
+def gelu(dx: Tensor, x: Tensor, approximate: str) -> Tensor:
+    """dx ↦ gelu′(x) dx, of either form of GELU."""
+    return _apply(_Activation, dx, x, partial(aten.gelu_backward, approximate=approximate))
+
+
+def quick_gelu(dx: Tensor, x: Tensor) -> Tensor:
+    """dx ↦ d(x σ(1.702 x)) = silu′(1.702 x) dx."""
+    return _apply(_Activation, dx, 1.702 * x, aten.silu_backward)
+
+
+class _Activation(torch.autograd.Function):
+    """The kernel of the activation's backward pass, both ways."""
 
     @staticmethod
-    def forward(ctx: Any, dx: Tensor, x: Tensor) -> Tensor:
+    def forward(ctx: Any, dx: Tensor, x: Tensor, kernel: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         ctx.save_for_backward(x)
-        return aten.gelu_backward(dx, x.expand_as(dx))
+        ctx.kernel = kernel
+        return kernel(dx, x.expand_as(dx))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
-        return aten.gelu_backward(gradients[0], x.expand_as(gradients[0])), None
-
-
-def quick_gelu(dx: Tensor, x: Tensor) -> Tensor:
-    """dx ↦ d(x σ(1.702 x)) = (s + 1.702 x s (1 − s)) dx with s = σ(1.702 x)."""
-    s = torch.sigmoid(1.702 * x)
-    return dx * (s * (1 + 1.702 * x * (1 - s)))
+        return ctx.kernel(gradients[0], x.expand_as(gradients[0])), None, None
 
 
 def attend(dq: Tensor, dk: Tensor, dv: Tensor, q: Tensor, k: Tensor, v: Tensor, p: Tensor) -> Tensor:

@@ -2,9 +2,9 @@
 
 The primal runs without autograd: f is linearised at θ₀, which never changes. Only the tangents are recorded, so that a
 training step costs 3 matrix products per linear layer forwards and 2 backwards, where an ordinary step costs 1 and 2.
+The last block is propagated for the pooled tokens alone.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import open_clip.transformer as oc
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.tangent import rules
+from pipeline.tangent.linearised import Directions, check_directions
 
-# Tangents by parameter name, each with a leading dimension of directions.
-Directions = Mapping[str, Float[Tensor, "directions ..."]]
+_ALL = slice(None)
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,10 @@ class _Dual:
         if self.dx is None or other.dx is None:
             return _Dual(self.x + other.x, other.dx if self.dx is None else self.dx)
         return _Dual(self.x + other.x, self.dx + other.dx)
+
+    def take(self, tokens: slice) -> "_Dual":
+        """Some of the tokens."""
+        return _Dual(self.x[:, tokens], None if self.dx is None else self.dx[:, :, tokens])
 
 
 @dataclass(frozen=True)
@@ -72,12 +76,13 @@ def supports(encoder: nn.Module) -> bool:
         and isinstance(encoder.ln_pre, nn.LayerNorm)
         and isinstance(encoder.ln_post, nn.LayerNorm)
         and isinstance(encoder.patch_dropout, nn.Identity)
+        and len(encoder.transformer.resblocks) > 0
         and None not in _blocks(encoder)
     )
 
 
 class TangentVisionTransformer:
-    """Propagates values and tangents through one frozen encoder at θ₀."""
+    """A :class:`LinearisedEncoder` that propagates values and tangents through the encoder's layers."""
 
     def __init__(self, encoder: nn.Module) -> None:
         if not (isinstance(encoder, oc.VisionTransformer) and supports(encoder)):
@@ -88,19 +93,38 @@ class TangentVisionTransformer:
     def __call__(
         self, images: Float[Tensor, "n 3 height width"], tangents: Directions
     ) -> tuple[Float[Tensor, "n features"], Float[Tensor, "directions n features"]]:
-        """f(x; θ₀) and J(x) τ for every direction; gradients flow to ``tangents`` only.
+        """See :class:`LinearisedEncoder`."""
+        pooled, projection = self._encode(images, tangents), self.encoder.proj
+        with torch.no_grad():
+            primal = pooled.x if projection is None else pooled.x @ projection
+        return primal, self._project(pooled, tangents)
 
-        Raises:
-            ValueError: no tangents are given.
-        """
-        if not tangents:
-            raise ValueError("no tangents: there is no direction to propagate")
+    def tangent(
+        self, images: Float[Tensor, "n 3 height width"], tangents: Directions
+    ) -> Float[Tensor, "directions n features"]:
+        """See :class:`LinearisedEncoder`."""
+        return self._project(self._encode(images, tangents), tangents)
+
+    def _encode(self, images: Tensor, tangents: Directions) -> _Dual:
+        """The pooled activation; every rule needs the primal of its own layer, so that of all layers is computed."""
+        check_directions(self.encoder, tangents)
+        pooled = slice(1) if self.encoder.pool_type == "tok" else slice(1, None)
         state = self._embed(images, tangents)
         for block in self.blocks:
-            state = state + _attend(block, _norm(block.ln_1, f"{block.prefix}ln_1.", state, tangents), tangents)
+            tokens = pooled if block is self.blocks[-1] else _ALL
+            normed = _norm(block.ln_1, f"{block.prefix}ln_1.", state, tangents)
+            state = state.take(tokens) + _attend(block, normed, tokens, tangents)
             state = state + _mlp(block, _norm(block.ln_2, f"{block.prefix}ln_2.", state, tangents), tangents)
         state = _norm(self.encoder.ln_post, "ln_post.", state, tangents)
-        return self._pool(state, tangents)
+        return _Dual(state.x.mean(dim=1), None if state.dx is None else state.dx.mean(dim=2))
+
+    def _project(self, pooled: _Dual, tangents: Directions) -> Tensor:
+        dx, dprojection = pooled.dx, tangents.get("proj")
+        if self.encoder.proj is not None:
+            dweight = None if dprojection is None else dprojection.mT
+            dx = rules.linear(pooled.x, dx, self.encoder.proj.detach().T, dweight, None)
+        assert dx is not None  # every parameter of the encoder moves its output
+        return dx
 
     def _embed(self, images: Tensor, tangents: Directions) -> _Dual:
         encoder = self.encoder
@@ -108,46 +132,27 @@ class TangentVisionTransformer:
             x = encoder.conv1(images).flatten(2).mT
             x = torch.cat([encoder.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
             x = x + encoder.positional_embedding.to(x.dtype)
-        dx = None
+        dx, shift = None, tangents.get("positional_embedding")
         dconv, dclass = tangents.get("conv1.weight"), tangents.get("class_embedding")
-        if dconv is not None or dclass is not None:
-            directions = len(dconv if dconv is not None else dclass)  # pyright: ignore[reportArgumentType]
-            patches = x.new_zeros(directions, len(x), x.shape[1] - 1, x.shape[2])
-            if dconv is not None:
-                moved = F.conv2d(images, dconv.flatten(0, 1), stride=encoder.conv1.stride)
-                patches = moved.unflatten(1, (directions, -1)).movedim(1, 0).flatten(3).mT
-            token = x.new_zeros(directions, len(x), 1, x.shape[2])
-            if dclass is not None:
-                token = dclass[:, None, None, :].expand(-1, len(x), -1, -1)
-            dx = torch.cat([token.to(patches.dtype), patches], dim=2)
-        dposition = tangents.get("positional_embedding")
-        if dposition is not None:
-            shift = dposition[:, None].expand(-1, len(x), -1, -1)
+        if dconv is not None:
+            moved = F.conv2d(images, dconv.flatten(0, 1), stride=encoder.conv1.stride)
+            patches = moved.unflatten(1, dconv.shape[:2]).movedim(1, 0).flatten(3).mT
+            dx = F.pad(patches, (0, 0, 1, 0))
+        if dclass is not None:
+            first = F.pad(dclass[:, None], (0, 0, 0, x.shape[1] - 1))
+            shift = first if shift is None else shift + first
+        if shift is not None:
+            shift = shift[:, None].expand(-1, len(x), -1, -1)
             dx = shift if dx is None else dx + shift
         return _norm(encoder.ln_pre, "ln_pre.", _Dual(x, dx), tangents)
 
-    def _pool(self, state: _Dual, tangents: Directions) -> tuple[Tensor, Tensor]:
-        average = self.encoder.pool_type == "avg"
-        x = state.x[:, 1:].mean(dim=1) if average else state.x[:, 0]
-        dx = None
-        if state.dx is not None:
-            dx = state.dx[:, :, 1:].mean(dim=2) if average else state.dx[:, :, 0]
-        projection = self.encoder.proj
-        if projection is None:
-            return x, _existing(dx)
-        dprojection = tangents.get("proj")
-        with torch.no_grad():
-            out = x @ projection
-        weight = projection.detach().T
-        return out, _existing(rules.linear(x, dx, weight, None if dprojection is None else dprojection.mT, None))
 
-
-def _attend(block: _Block, state: _Dual, tangents: Directions) -> _Dual:
+def _attend(block: _Block, state: _Dual, tokens: slice, tangents: Directions) -> _Dual:
+    """What the given tokens read from all tokens."""
     attention, prefix = block.attention, f"{block.prefix}attn."
     weight = attention.in_proj_weight.detach()
     with torch.no_grad():
-        projected = F.linear(state.x, weight, attention.in_proj_bias)
-        q, k, v = _heads(projected, attention.num_heads)
+        q, k, v = _heads(F.linear(state.x, weight, attention.in_proj_bias), attention.num_heads, tokens)
         p = _attention_weights(q, k)
         mixed = torch.matmul(p.to(v.dtype), v).transpose(1, 2).flatten(2)
         out = F.linear(mixed, attention.out_proj.weight, attention.out_proj.bias)
@@ -155,7 +160,7 @@ def _attend(block: _Block, state: _Dual, tangents: Directions) -> _Dual:
     dprojected = rules.linear(state.x, state.dx, weight, dweight, dbias)
     dmixed = None
     if dprojected is not None:
-        dq, dk, dv = _heads(dprojected, attention.num_heads)
+        dq, dk, dv = _heads(dprojected, attention.num_heads, tokens)
         dmixed = rules.attend(dq, dk, dv, q, k, v, p).transpose(-3, -2).flatten(-2)
     return _Dual(out, _linear(attention.out_proj, f"{prefix}out_proj.", _Dual(mixed, dmixed), tangents))
 
@@ -166,11 +171,12 @@ def _mlp(block: _Block, state: _Dual, tangents: Directions) -> _Dual:
         active = block.activation(hidden)
         out = block.c_proj(active)
     dhidden = _linear(block.c_fc, f"{block.prefix}mlp.c_fc.", state, tangents)
-    dactive = None
-    if dhidden is not None:
-        rule = rules.quick_gelu if isinstance(block.activation, oc.QuickGELU) else rules.gelu
-        dactive = rule(dhidden, hidden)
+    dactive = None if dhidden is None else _activate(block.activation, dhidden, hidden)
     return _Dual(out, _linear(block.c_proj, f"{block.prefix}mlp.c_proj.", _Dual(active, dactive), tangents))
+
+
+def _activate(activation: nn.GELU | oc.QuickGELU, dx: Tensor, x: Tensor) -> Tensor:
+    return rules.gelu(dx, x, activation.approximate) if isinstance(activation, nn.GELU) else rules.quick_gelu(dx, x)
 
 
 def _norm(norm: nn.Module, prefix: str, state: _Dual, tangents: Directions) -> _Dual:
@@ -189,19 +195,13 @@ def _linear(layer: nn.Linear, prefix: str, state: _Dual, tangents: Directions) -
     return rules.linear(state.x, state.dx, layer.weight.detach(), dweight, dbias)
 
 
-def _heads(projected: Tensor, heads: int) -> list[Tensor]:
-    """Split the fused projection into q, k and v, with the heads before the tokens."""
-    split = projected.unflatten(-1, (3, heads, -1)).movedim(-3, 0).transpose(-3, -2)
-    return [part.contiguous() for part in split]
+def _heads(projected: Tensor, heads: int, tokens: slice) -> list[Tensor]:
+    """Split the fused projection into q of the given tokens and k and v of all, with the heads before the tokens."""
+    q, k, v = projected.unflatten(-1, (3, heads, -1)).movedim(-3, 0).transpose(-3, -2)
+    return [q[..., tokens, :].contiguous(), k.contiguous(), v.contiguous()]
 
 
 def _attention_weights(q: Tensor, k: Tensor) -> Tensor:
     """softmax(q kᵀ / √d), in float32 at least."""
     scores = torch.matmul(q * q.shape[-1] ** -0.5, k.mT)
     return torch.softmax(scores.float() if scores.dtype in (torch.bfloat16, torch.float16) else scores, dim=-1)
-
-
-def _existing(dx: Tensor | None) -> Tensor:
-    if dx is None:
-        raise ValueError("the tangents name no parameter of this encoder")
-    return dx

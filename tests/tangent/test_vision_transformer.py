@@ -1,18 +1,27 @@
-"""The explicit propagation in float64, against forward-mode differentiation and finite differences."""
+"""The explicit propagation in float64, against forward and reverse mode of the encoder and finite differences."""
 
 from collections.abc import Callable
+from functools import partial
 
 import open_clip.transformer as oc
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from pipeline.tangent import GenericTangent, TangentVisionTransformer, supports
+from pipeline.paradigms import select
+from pipeline.tangent import TangentVisionTransformer, linearise, supports
+from tests.tangent.conftest import (
+    cotangent_gradients,
+    differential,
+    finite_difference,
+    random_directions,
+    small_transformer,
+)
 
-SELECTIONS: dict[str, Callable[[str], bool]] = {
-    "all": lambda name: True,
-    "attention weights": lambda name: name.endswith(("attn.in_proj_weight", "attn.out_proj.weight")),
+SELECTIONS = ["all", "attention", "attention_bias", "linear", "linear_bias"]
+
+# Layers that the selections of the paradigms do not train alone.
+LAYERS: dict[str, Callable[[str], bool]] = {
     "layer norms": lambda name: "ln_" in name,
     "biases": lambda name: name.endswith("bias"),
     "patches": lambda name: name == "conv1.weight",
@@ -22,118 +31,89 @@ SELECTIONS: dict[str, Callable[[str], bool]] = {
     "last block": lambda name: "resblocks.1." in name,
 }
 
+FORMS = {
+    "GELU": partial(small_transformer),
+    "tanh GELU": partial(small_transformer, partial(nn.GELU, approximate="tanh")),
+    "QuickGELU, mean over patches": partial(small_transformer, oc.QuickGELU, pool="avg"),
+}
 
-def vision_transformer(activation: type[nn.Module] = nn.GELU, pool: str = "tok") -> oc.VisionTransformer:
-    """A small one whose biases and norms are not at their initial 0 and 1."""
-    torch.manual_seed(0)
-    encoder = oc.VisionTransformer(
-        image_size=16, patch_size=4, width=24, layers=2, heads=3, mlp_ratio=2.0, output_dim=8, act_layer=activation,
-        pool_type=pool,
-    )  # fmt: skip
-    with torch.no_grad():
-        for parameter in encoder.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    return encoder.double().eval().requires_grad_(False)
+moving = pytest.mark.parametrize("moving", [*SELECTIONS, *LAYERS])
 
 
-def directions(encoder: nn.Module, selection: str, count: int) -> dict[str, Tensor]:
-    named = [(name, p) for name, p in encoder.named_parameters() if SELECTIONS[selection](name)]
-    return {name: torch.randn(count, *p.shape, dtype=p.dtype, requires_grad=True) for name, p in named}
-
-
-def images(n: int = 3) -> Tensor:
-    return torch.randn(n, 3, 16, 16, dtype=torch.double)
+def names(encoder: nn.Module, moving: str) -> list[str]:
+    """The parameters of a selection, or of some layers."""
+    all_names = [name for name, _ in encoder.named_parameters()]
+    return [name for name in all_names if LAYERS[moving](name)] if moving in LAYERS else select(moving, all_names)
 
 
 @pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize("selection", SELECTIONS)
-@pytest.mark.parametrize(("activation", "pool"), [(nn.GELU, "tok"), (oc.QuickGELU, "avg")])
-def test_values_and_gradients_equal_those_of_jvp(
-    activation: type[nn.Module], pool: str, selection: str, count: int
-) -> None:
-    encoder, x = vision_transformer(activation, pool), images()
-    ours = directions(encoder, selection, count)
-    theirs = {name: tangent.detach().clone().requires_grad_() for name, tangent in ours.items()}
-    weight = torch.randn(count, 3, 8, dtype=torch.double)
-    primal, tangent = TangentVisionTransformer(encoder)(x, ours)
-    expected_primal, expected_tangent = GenericTangent(encoder)(x, theirs)
-    torch.testing.assert_close(primal, expected_primal, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(tangent, expected_tangent, rtol=1e-11, atol=1e-11)
-    (tangent.tanh() * weight).sum().backward()
-    (expected_tangent.tanh() * weight).sum().backward()
-    for name in ours:
-        torch.testing.assert_close(ours[name].grad, theirs[name].grad, rtol=1e-10, atol=1e-11)
+@moving
+@pytest.mark.parametrize("form", FORMS)
+def test_the_tangent_is_that_of_forward_mode(images: Tensor, form: str, moving: str, count: int) -> None:
+    encoder = FORMS[form]()
+    tangents = random_directions(encoder, names(encoder, moving), count)
+    primal, tangent = TangentVisionTransformer(encoder)(images, tangents)
+    torch.testing.assert_close(primal, encoder(images), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(tangent, differential(encoder, images, tangents), rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("selection", SELECTIONS)
-def test_the_tangent_is_the_limit_of_finite_differences(selection: str) -> None:
-    encoder, x, step = vision_transformer(), images(), 1e-6
-    tangents = {name: tangent.detach() for name, tangent in directions(encoder, selection, 1).items()}
+@pytest.mark.parametrize("count", [1, 3])
+@moving
+@pytest.mark.parametrize("form", FORMS)
+def test_gradients_are_those_of_reverse_mode(images: Tensor, form: str, moving: str, count: int) -> None:
+    encoder = FORMS[form]()
+    tangents = random_directions(encoder, names(encoder, moving), count)
+    _, tangent = TangentVisionTransformer(encoder)(images, tangents)
+    tangent.sin().sum().backward()
+    for direction, cotangent in enumerate(tangent.detach().cos()):
+        expected = cotangent_gradients(encoder, images, tangents, cotangent)
+        for name, gradient in zip(tangents, expected, strict=True):
+            grad = tangents[name].grad
+            assert grad is not None
+            torch.testing.assert_close(grad[direction], gradient, rtol=1e-10, atol=1e-10)
 
-    def moved(by: float) -> Tensor:
-        parameters = {name: encoder.get_parameter(name) + by * tangent[0] for name, tangent in tangents.items()}
-        return functional_call(encoder, parameters, (x,))
 
-    _, tangent = TangentVisionTransformer(encoder)(x, tangents)
-    torch.testing.assert_close(tangent[0], (moved(step) - moved(-step)) / (2 * step), rtol=1e-6, atol=1e-7)
+@moving
+def test_the_tangent_is_the_limit_of_finite_differences(images: Tensor, moving: str) -> None:
+    encoder = small_transformer()
+    tangents = random_directions(encoder, names(encoder, moving), 1)
+    _, tangent = TangentVisionTransformer(encoder)(images, tangents)
+    expected = finite_difference(encoder, images, tangents, 1e-6)
+    torch.testing.assert_close(tangent, expected, rtol=1e-6, atol=1e-7)
 
 
-def test_the_linearised_encoder_is_affine_in_the_task_vector() -> None:
-    encoder, x = vision_transformer(), images()
-    tangents = {name: tangent.detach() for name, tangent in directions(encoder, "all", 2).items()}
+@moving
+def test_the_tangent_alone_is_the_same(images: Tensor, moving: str) -> None:
+    encoder = small_transformer()
+    tangents = random_directions(encoder, names(encoder, moving), 2)
     propagate = TangentVisionTransformer(encoder)
-    primal, both = propagate(x, tangents)
-    mixed = {name: (0.3 * tangent[0] - 1.7 * tangent[1])[None] for name, tangent in tangents.items()}
-    _, combined = propagate(x, mixed)
-    torch.testing.assert_close(combined[0], 0.3 * both[0] - 1.7 * both[1], rtol=1e-12, atol=1e-12)
-    zero = {name: torch.zeros_like(tangent[:1]) for name, tangent in tangents.items()}
-    at_base, unmoved = propagate(x, zero)
-    assert not unmoved.any()
-    assert torch.equal(at_base, primal)
+    assert torch.equal(propagate.tangent(images, tangents), propagate(images, tangents)[1])
 
 
-def test_frozen_parameters_cost_no_tangent_work() -> None:
-    """With only the last block's parameters moving, nothing before it has a tangent that autograd could record."""
-    encoder = vision_transformer()
-    tangents = directions(encoder, "last block", 1)
-    _, tangent = TangentVisionTransformer(encoder)(images(), tangents)
-    recorded = count_operations(tangent)
-    _, full = TangentVisionTransformer(encoder)(images(), directions(encoder, "all", 1))
-    assert recorded < 0.6 * count_operations(full)
-
-
-def count_operations(tensor: Tensor) -> int:
-    """Nodes of the recorded graph."""
-    seen, waiting = set(), [tensor.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            waiting.extend(parent for parent, _ in node.next_functions)
-    return len(seen)
+def test_an_encoder_without_projection(images: Tensor) -> None:
+    encoder = small_transformer()
+    encoder.proj = None
+    tangents = random_directions(encoder, names(encoder, "all"), 1)
+    primal, tangent = TangentVisionTransformer(encoder)(images, tangents)
+    torch.testing.assert_close(primal, encoder(images), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(tangent, differential(encoder, images, tangents), rtol=1e-11, atol=1e-11)
 
 
 def test_only_known_forms_are_supported() -> None:
-    assert supports(vision_transformer())
-    assert not supports(nn.Linear(2, 2))
-    attentional = oc.VisionTransformer(16, 4, 24, 1, 3, 2.0, attentional_pool=True, output_dim=8)
-    assert not supports(attentional)
+    assert supports(small_transformer())
+    make = partial(oc.VisionTransformer, 16, 4, 24, 1, 3, 2.0, output_dim=8)
+    others = {
+        "a linear layer": nn.Linear(2, 2),
+        "attentional pooling": make(attentional_pool=True),
+        "scaled layers": make(ls_init_value=0.1),
+        "custom blocks": make(block_type="custom"),
+        "no first norm": make(no_ln_pre=True),
+        "last norm after pooling": make(final_ln_after_pool=True),
+        "all tokens": make(pool_type="none"),
+        "patch dropout": make(patch_dropout=0.5),
+        "another activation": make(act_layer=nn.ReLU),
+    }
+    assert not [name for name, encoder in others.items() if supports(encoder)]
     with pytest.raises(TypeError, match="no explicit tangent propagation"):
-        TangentVisionTransformer(attentional)
-
-
-def test_no_tangents_are_refused() -> None:
-    encoder = vision_transformer()
-    with pytest.raises(ValueError, match="no tangents"):
-        TangentVisionTransformer(encoder)(images(), {})
-    with pytest.raises(ValueError, match="name no parameter"):
-        TangentVisionTransformer(encoder)(images(), {"nothing": torch.zeros(1, 2, dtype=torch.double)})
-
-
-def test_bfloat16_autocast_stays_near_float32() -> None:
-    encoder, x = vision_transformer().float(), images().float()
-    tangents = {name: 0.01 * t.detach().float() for name, t in directions(encoder, "all", 1).items()}
-    _, exact = TangentVisionTransformer(encoder)(x, tangents)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        _, mixed = TangentVisionTransformer(encoder)(x, tangents)
-    assert torch.linalg.norm(mixed.float() - exact) < 0.03 * torch.linalg.norm(exact)
+        TangentVisionTransformer(others["attentional pooling"])
+    assert isinstance(linearise(small_transformer()), TangentVisionTransformer)

@@ -1,0 +1,52 @@
+"""Peak memory of a call: torch's own count of what tensors hold on a GPU, the process's resident set on the CPU."""
+
+import gc
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+# Blocks of 64 KiB and more go back to the system when they are freed, and what is smaller comes from one arena: without
+# that, glibc keeps what a warm-up has freed, and how much it keeps differs from run to run.
+REPEATABLE = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Bytes at the highest point of a call: above what was held just before it, and altogether."""
+
+    step: int
+    total: int
+
+
+def peak_memory(call: Callable[[], None], device: str) -> Peak:
+    """The peak of the second call; the first one leaves what libraries keep for themselves.
+
+    On the CPU it means little unless the process was started with ``REPEATABLE`` in its environment.
+    """
+    call()
+    gc.collect()
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        torch.cuda.synchronize()
+        total = torch.cuda.max_memory_allocated()
+    else:
+        # Not getrusage: its maximum cannot be reset and begins at that of the parent process.
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        before = _resident("VmRSS")
+        call()
+        total = _resident("VmHWM")
+    return Peak(total - before, total)
+
+
+def _resident(field: str) -> int:
+    status = Path(f"/proc/{os.getpid()}/status").read_text(encoding="ascii")
+    found = re.search(rf"^{field}:\s+(\d+) kB$", status, re.MULTILINE)
+    assert found, f"/proc has no {field}: peak memory on the CPU is measured under Linux only"
+    return 1024 * int(found[1])
