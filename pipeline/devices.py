@@ -10,7 +10,7 @@ from pipeline.errors import UserError
 def prepare_device(name: str) -> torch.device:
     """The device called ``name`` (``auto``, ``cpu``, ``cuda``, ``cuda:N``), after asking torch for determinism.
 
-    ``auto`` is the first GPU where there is one, else the CPU.
+    ``auto`` is a GPU where there is one, else the CPU. Processes that torchrun started take one GPU each.
 
     Raises:
         UserError: the device does not exist here.
@@ -20,6 +20,8 @@ def prepare_device(name: str) -> torch.device:
     torch.use_deterministic_algorithms(True)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(

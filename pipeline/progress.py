@@ -9,7 +9,10 @@ from rich.progress import track
 Item = TypeVar("Item")
 
 
-def progress(items: Iterable[Item], description: str, total: int) -> Iterable[Item]:
-    """The items, with a bar on stderr that goes away when they end."""
+def progress(
+    items: Iterable[Item], description: str, total: int, completed: int = 0, shown: bool = True
+) -> Iterable[Item]:
+    """The items, with a bar on stderr that goes away when they end; ``completed`` of the total came before them."""
     console = Console(stderr=True)
-    return track(items, description, total, console=console, transient=True, disable=not console.is_terminal)
+    disable = not (shown and console.is_terminal)
+    return track(items, description, total, completed, console=console, transient=True, disable=disable)

@@ -12,11 +12,11 @@ from tauflow import layout
 from tauflow.stage import run_stage
 
 
-def main(model: str, paradigm: str) -> None:
+def main(model: str, paradigm: str, recipe: str) -> None:
     """Evaluate both edits; normalise by the single-task models on the same images."""
     with run_stage("addition", model, paradigm, used=["paradigm", "tasks", "intervals"]) as stage:
         params = stage.params
-        space = read_edit_space(model, paradigm, params)
+        space = read_edit_space(model, paradigm, recipe, params)
         benchmarks = [read_benchmark(model, task, "test") for task in params.tasks]
         alpha = read_json(layout.metrics(model, paradigm, "alpha"))["alpha"]["addition"]
         single = read_correct(layout.correctness(model, paradigm, "single_task"), "single_task")

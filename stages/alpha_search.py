@@ -11,19 +11,21 @@ from tauflow import layout
 from tauflow.stage import run_stage
 
 
-def main(model: str, paradigm: str) -> None:
+def main(model: str, paradigm: str, recipe: str) -> None:
     """Evaluate every α of both grids; write the curves and the choice."""
     used = ["paradigm", "tasks", "control", "search"]
     with run_stage("alpha_search", model, paradigm, used=used) as stage:
         params = stage.params
-        space = read_edit_space(model, paradigm, params)
+        space = read_edit_space(model, paradigm, recipe, params)
         benchmarks = [read_benchmark(model, task, "val") for task in params.tasks]
         control = read_benchmark(model, params.control, "val")
         batch_size = params.evaluation.batch_size
 
-        addition = search_addition(space, benchmarks, params.search, batch_size)
+        addition = search_addition(space, benchmarks, params.search.addition, batch_size)
+        grid = params.paradigm[paradigm].negation_grid or params.search.negation
+        retention = params.search.control_retention
         negation = {
-            benchmark.task: search_negation(space, position, benchmark, control, params.search, batch_size)
+            benchmark.task: search_negation(space, position, benchmark, control, grid, retention, batch_size)
             for position, benchmark in enumerate(benchmarks)
         }
 

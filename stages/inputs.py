@@ -2,11 +2,11 @@
 
 from pipeline.config import Parameters
 from pipeline.devices import prepare_device
-from pipeline.editing import EditSpace, TangentSpace, WeightSpace, read_task_vector
+from pipeline.editing import read_task_vector
+from pipeline.editing.spaces import EditSpace, make_edit_space
 from pipeline.errors import UserError
 from pipeline.evaluation import Benchmark
 from pipeline.models import load_model_definition
-from pipeline.models.checkpoints import read_base
 from pipeline.models.encoders import load_image_encoder
 from pipeline.models.heads import read_head
 from pipeline.tasks import Split, read_split
@@ -23,20 +23,18 @@ def read_benchmark(model: str, task: str, split: Split) -> Benchmark:
     return Benchmark(task, read_split(layout.split(task, split), len(head.classes)), head)
 
 
-def read_edit_space(model: str, paradigm: str, params: Parameters) -> EditSpace:
-    """The edit space of a paradigm, with one task vector per task in the order of the parameters.
+def read_edit_space(model: str, paradigm: str, recipe: str, params: Parameters) -> EditSpace:
+    """The edit space of a paradigm, with its recipe's task vectors in the order of the tasks in the parameters.
 
     Raises:
         UserError: a file is missing or damaged, or a vector starts from another θ₀.
     """
-    _, base_sha256 = read_base(layout.image_encoder(model))
-    vectors = [read_task_vector(layout.task_vector(model, paradigm, task)) for task in params.tasks]
-    for task, vector in zip(params.tasks, vectors, strict=True):
-        if vector.provenance.base_sha256 != base_sha256:
-            raise UserError(
-                f"{layout.task_vector(model, paradigm, task)}: belongs to θ₀ {vector.provenance.base_sha256[:12]}, "
-                f"not to {base_sha256[:12]} in {layout.image_encoder(model)}; run `dvc repro`"
-            )
     encoder = load_image_encoder(load_model_definition(model), layout.image_encoder(model))
-    space = TangentSpace if params.paradigm[paradigm].evaluated_in == "tangent" else WeightSpace
-    return space(encoder, vectors, prepare_device(params.device))
+    vectors = [read_task_vector(layout.task_vector(model, recipe, task)) for task in params.tasks]
+    for task, vector in zip(params.tasks, vectors, strict=True):
+        if vector.provenance.base_sha256 != encoder.sha256:
+            raise UserError(
+                f"{layout.task_vector(model, recipe, task)}: belongs to θ₀ {vector.provenance.base_sha256[:12]}, "
+                f"not to {encoder.sha256[:12]} in {layout.image_encoder(model)}; run `dvc repro`"
+            )
+    return make_edit_space(params.paradigm[paradigm].evaluated_in, encoder, vectors, prepare_device(params.device))

@@ -14,12 +14,12 @@ from tauflow.stage import run_stage
 SETTINGS: tuple[Setting, ...] = ("tuned", "alpha_1")
 
 
-def main(model: str, paradigm: str) -> None:
+def main(model: str, paradigm: str, recipe: str) -> None:
     """Evaluate −α τₜ at the chosen α and at α = 1; mark tasks that start near chance."""
     used = ["paradigm", "tasks", "control", "intervals"]
     with run_stage("negation", model, paradigm, used=used) as stage:
         params = stage.params
-        space = read_edit_space(model, paradigm, params)
+        space = read_edit_space(model, paradigm, recipe, params)
         control = read_benchmark(model, params.control, "test")
         alphas = read_json(layout.metrics(model, paradigm, "alpha"))["alpha"]["negation"]
         zero_shot = read_correct(layout.correctness(model, paradigm, "single_task"), "zero_shot")

@@ -22,6 +22,7 @@ def main() -> None:
             for paradigm in params.paradigms
             for benchmark in ("single_task", "addition", "negation")
         ]
+        tables += [read_measurements(layout.comparison(model)) for model in params.models]
         results = pd.concat(tables, ignore_index=True)
         searches = {
             model: {paradigm: _search_curves(results, model, paradigm, params.tasks) for paradigm in params.paradigms}

@@ -11,12 +11,12 @@ from tauflow import layout
 from tauflow.stage import run_stage
 
 
-def main(model: str, paradigm: str) -> None:
+def main(model: str, paradigm: str, recipe: str) -> None:
     """Evaluate θ₀ on every task and the control, and each θ₀ + τₜ on its own task."""
     used = ["paradigm", "tasks", "control", "intervals"]
     with run_stage("single_task", model, paradigm, used=used) as stage:
         params = stage.params
-        space = read_edit_space(model, paradigm, params)
+        space = read_edit_space(model, paradigm, recipe, params)
         benchmarks = [read_benchmark(model, task, "test") for task in (*params.tasks, params.control)]
         zero_shot, single = evaluate_single_task(space, benchmarks, params.evaluation.batch_size)
 

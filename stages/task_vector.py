@@ -1,4 +1,4 @@
-"""task_vector@model-task-paradigm: τ = θ − θ₀."""
+"""task_vector@model-task-recipe: τ = θ − θ₀."""
 
 import typer
 
@@ -9,11 +9,11 @@ from tauflow import layout
 from tauflow.stage import run_stage
 
 
-def main(model: str, task: str, paradigm: str) -> None:
+def main(model: str, task: str, recipe: str) -> None:
     """Subtract θ₀ from the checkpoint."""
-    with run_stage("task_vector", model, task, paradigm) as stage:
+    with run_stage("task_vector", model, task, recipe) as stage:
         base, base_sha256 = read_base(layout.image_encoder(model))
-        path = layout.checkpoint(model, paradigm, task)
+        path = layout.checkpoint(model, recipe, task)
         trained, origin = read_tensors(path)
         if origin.base_sha256 != base_sha256:
             raise UserError(
@@ -21,7 +21,7 @@ def main(model: str, task: str, paradigm: str) -> None:
                 f"{layout.image_encoder(model)}; train it again with `dvc repro`"
             )
         vector = TaskVector.between(base, trained, origin)
-        write_task_vector(layout.task_vector(model, paradigm, task), vector)
+        write_task_vector(layout.task_vector(model, recipe, task), vector)
         stage.journal.metrics({"norm": vector.norm(), "parameters": sum(t.numel() for t in vector.tensors.values())})
 
 

@@ -1,9 +1,10 @@
-"""The command line: ``tauflow repro`` and ``tauflow track``."""
+"""The command line: ``tauflow repro``, ``compose``, ``check`` and ``track``."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -45,6 +46,23 @@ def repro(context: typer.Context) -> None:
     else:
         print(f"Runs:    mlflow ui --backend-store-uri {tracking_uri()}   (with .venv/bin on your PATH)")
     raise typer.Exit(code)
+
+
+@app.command(name="compose")
+def compose_parameters(overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None) -> None:
+    """Compose params.yaml from conf/, as `dvc exp run -S` does, without running anything.
+
+    For example: `tauflow compose paradigm=all seed=1`.
+    """
+    from tauflow.composition import compose  # imports a good part of DVC
+
+    try:
+        compose(Path(), overrides or [])
+    except Exception as error:  # Hydra has many, all about the overrides or conf/
+        print(f"error: conf/: {' '.join(str(error).split())}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    checked_parameters()
+    print(f"{PARAMETERS}: written")
 
 
 @app.command()

@@ -18,6 +18,9 @@ from typing import Any
 
 from tauflow.workspace import home, journals
 
+# Where a stage's own journal is, for the processes that it starts.
+JOURNAL = "TAUFLOW_JOURNAL"
+
 
 @dataclass(frozen=True)
 class Journal:

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tauflow.workspace import home
+
 if TYPE_CHECKING:
     from pipeline.tasks import Split
 
@@ -42,14 +44,24 @@ def head(model: str, task: str) -> Path:
     return DATA / "heads" / model / f"{task}.safetensors"
 
 
-def checkpoint(model: str, paradigm: str, task: str) -> Path:
+def checkpoint(model: str, recipe: str, task: str) -> Path:
     """The trained tensors θ of a fine-tuning."""
-    return DATA / "checkpoints" / model / paradigm / f"{task}.safetensors"
+    return DATA / "checkpoints" / model / recipe / f"{task}.safetensors"
 
 
-def task_vector(model: str, paradigm: str, task: str) -> Path:
+def training_curve(model: str, recipe: str, task: str) -> Path:
+    """Loss, accuracy, learning rate of every step of a fine-tuning."""
+    return DATA / "training" / model / recipe / f"{task}.csv"
+
+
+def task_vector(model: str, recipe: str, task: str) -> Path:
     """τ = θ − θ₀."""
-    return DATA / "task_vectors" / model / paradigm / f"{task}.safetensors"
+    return DATA / "task_vectors" / model / recipe / f"{task}.safetensors"
+
+
+def resume_file(stage: str, key: str) -> Path:
+    """What a killed fine-tuning continues from; no DVC output, and apart for every experiment's parameters."""
+    return home() / ".tauflow" / "resume" / f"{stage}-{key[:12]}.safetensors"
 
 
 def correctness(model: str, paradigm: str, benchmark: str) -> Path:
@@ -60,6 +72,11 @@ def correctness(model: str, paradigm: str, benchmark: str) -> Path:
 def measurements(model: str, paradigm: str) -> Path:
     """Tables of measurements and curves of a paradigm, which the report is made from."""
     return DATA / "measurements" / model / paradigm
+
+
+def comparison(model: str) -> Path:
+    """Differences between the paradigms of a model."""
+    return DATA / "measurements" / model / "comparison.csv"
 
 
 def metrics(model: str, paradigm: str, stage: str) -> Path:

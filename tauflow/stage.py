@@ -1,5 +1,6 @@
 """What surrounds every stage: parameters, one-line errors, the journal for MLflow."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -15,14 +16,15 @@ import psutil
 
 from pipeline.config import Parameters, load_parameters
 from pipeline.errors import UserError
-from tauflow.journal import Journal, error_file
+from tauflow.journal import JOURNAL, Journal, error_file
 from tauflow.workspace import PARAMETERS
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A running stage instance, such as ``finetune@mini-clip-mnist-standard``."""
+    """A running instance of a stage: ``finetune@mini-clip-mnist-standard``, of the kind ``finetune``."""
 
+    kind: str
     name: str
     params: Parameters
     journal: Journal
@@ -39,24 +41,35 @@ def run_stage(name: str, *keys: str, used: Sequence[str] = ()) -> Iterator[Stage
         keys: the matrix values of this instance, in the order of the matrix.
         used: the top-level parameters that the run is described by in MLflow.
     """
+    gc.enable()
     instance = f"{name}@{'-'.join(keys)}" if keys else name
-    journal: Journal | None = None
+    own: Journal | None = None
     try:
         params = load_parameters(PARAMETERS)
-        journal = _open_journal(name, instance, keys, params, used)
+        journal = _shared_journal()
+        if journal is None:
+            journal = own = _open_journal(name, instance, keys, params, used)
         started = time.perf_counter()
-        yield Stage(instance, params, journal)
-        journal.metrics({"seconds": time.perf_counter() - started})
-        _end(journal, "FINISHED")
+        yield Stage(name, instance, params, journal)
+        if own:
+            own.metrics({"seconds": time.perf_counter() - started})
+            _end(own, "FINISHED")
     except UserError as error:
-        if journal:
-            _end(journal, "FAILED", str(error))
+        if own:
+            _end(own, "FAILED", str(error))
         print(f"error: {instance}: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     except BaseException as error:
-        if journal:
-            _end(journal, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", repr(error))
+        if own:
+            _end(own, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", repr(error))
         raise
+
+
+def _shared_journal() -> Journal | None:
+    """The journal of a process that shares a stage with others: the stage's own for the first, none for the rest."""
+    if os.environ.get("RANK", "0") != "0":
+        return Journal(Path(os.devnull))
+    return Journal(Path(os.environ[JOURNAL])) if JOURNAL in os.environ else None
 
 
 def _end(journal: Journal, status: str, error: str | None = None) -> None:

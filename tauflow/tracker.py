@@ -63,9 +63,9 @@ def track(linger: float) -> int:
     Returns:
         The number of journals that remain because MLflow refused them; ``error_file()`` then says why.
     """
-    from tauflow.mlflow_store import Store  # seconds; only the process that logs pays for it
-
     with only_one():
+        from tauflow.mlflow_store import Store  # seconds; only the process that logs pays for it
+
         try:
             store = Store.connect()
             try:

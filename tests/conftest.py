@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import open_clip
@@ -12,10 +13,10 @@ import torch
 from hypothesis import settings
 from torch import Tensor, nn
 
-from pipeline.config import FinetuneSettings, IntervalSettings
+from pipeline.config import Extension, FinetuneSettings, IntervalSettings, OtherTasks, Recipe, RegulariserSettings
 from pipeline.editing import TaskVector
 from pipeline.files import fingerprint
-from pipeline.models.checkpoints import Provenance
+from pipeline.models.checkpoints import Provenance, Space
 from pipeline.models.encoders import ImageEncoder, build_clip
 from pipeline.models.heads import Head
 from pipeline.models.registry import CommittedWeights, ModelDefinition
@@ -89,7 +90,8 @@ def make_encoder(tiny_clip: nn.Module, tiny_definition: ModelDefinition) -> Enco
 
     def make() -> ImageEncoder:
         visual = copy.deepcopy(tiny_clip.get_submodule("visual")).requires_grad_(True)
-        return ImageEncoder(visual, tiny_definition)
+        weights = {name: tensor.detach().numpy() for name, tensor in visual.state_dict().items()}
+        return ImageEncoder(visual, tiny_definition, fingerprint(weights))
 
     return make
 
@@ -170,4 +172,42 @@ def intervals() -> IntervalSettings:
 @pytest.fixture(scope="session")
 def finetune_settings() -> FinetuneSettings:
     """Hyper-parameters for the tiny encoder."""
-    return FinetuneSettings(lr=1e-3, batch_size=8, weight_decay=0.0, warmup=0.1, max_grad_norm=1.0, crop_padding=1)
+    return FinetuneSettings(
+        lr=None,
+        batch_size=8,
+        weight_decay=0.0,
+        warmup=0.1,
+        max_grad_norm=1.0,
+        crop_padding=1,
+        precision="fp32",
+        accumulation=1,
+        processes=1,
+    )
+
+
+@pytest.fixture(scope="session")
+def make_recipe() -> Callable[..., Recipe]:
+    """Makes recipes; all tensors and no regulariser unless told otherwise."""
+
+    def make(
+        space: Space = "weight",
+        regulariser: RegulariserSettings | None = None,
+        trainable: str = "all",
+        extension: Extension | None = None,
+    ) -> Recipe:
+        return Recipe(trainable=trainable, trained_in=space, regulariser=regulariser, extension=extension)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_tau_jp() -> Callable[..., RegulariserSettings]:
+    """Makes the settings of τJp regularisation."""
+
+    def make(
+        mode: Literal["cyclic", "strict"] = "cyclic", norm: str = "l2", weight: float = 0.4, batch_size: int = 3
+    ) -> RegulariserSettings:
+        others = OtherTasks(tasks=["a", "b"], control="c", mode=mode, batch_size=batch_size)
+        return RegulariserSettings(name="tau_jp", weight=weight, options={"norm": norm}, others=others)
+
+    return make

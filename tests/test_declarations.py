@@ -3,7 +3,7 @@
 import ast
 import re
 from functools import cache
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,15 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+DAG: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+# With what they do, be it for one instance, for each of a matrix or for each of a table.
+STAGES: dict[str, dict[str, Any]] = {name: stage.get("do", stage) for name, stage in DAG.items()}
 PARAMETERS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 # What cannot change a result, as dvc.yaml says.
 FREE = ("pipeline/__init__.py", "pipeline/errors.py", "pipeline/config/", "stages/__init__.py")
+# Parameters that cannot change a result, so that nothing may be run again for them. A resumed run ends with the same
+# bytes as an uninterrupted one (tests/training/test_resume.py), however often it saved.
+FREE_PARAMETERS = ("resume",)
 
 
 @cache
@@ -42,6 +47,11 @@ def access(node: ast.expr) -> list[str] | None:
     return None
 
 
+def is_stage(node: ast.AST) -> bool:
+    """Whether it is ``stage``, which holds all parameters."""
+    return isinstance(node, ast.Name) and node.id == "stage" and isinstance(node.ctx, ast.Load)
+
+
 class Accesses(ast.NodeVisitor):
     """The longest chains of attributes and subscripts on the parameters, and the calls that get all of them."""
 
@@ -55,9 +65,9 @@ class Accesses(ast.NodeVisitor):
         if path:
             self.paths.add(".".join(path))
             self.visit_subscripts(node)
-        elif path == [] and isinstance(getattr(node, "ctx", None), ast.Load):
+        elif (path == [] and isinstance(getattr(node, "ctx", None), ast.Load)) or is_stage(node):
             self.whole += 1
-        else:
+        elif not (isinstance(node, ast.Attribute) and is_stage(node.value)):
             super().visit(node)
 
     def visit_subscripts(self, node: ast.AST) -> None:
@@ -68,7 +78,7 @@ class Accesses(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:
         for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
-            if access(argument) == []:
+            if access(argument) == [] or is_stage(argument):
                 assert isinstance(node.func, ast.Name), "all parameters go to something that is no plain function"
                 self.passed_to.add(node.func.id)
                 self.whole -= 1
@@ -90,6 +100,7 @@ def used_parameters(node: ast.AST, module: ast.Module) -> set[str]:
     paths = set(found.paths)
     for name in found.passed_to:
         function, home = definition(name, module)
+        assert {argument.arg for argument in function.args.args} & {"params", "stage"}, "they have a second name"
         paths |= used_parameters(function, home)
     return paths
 
@@ -121,9 +132,13 @@ def main(task):
         f(params.search.addition, stage.params.seed, params.epochs[params.control])
         for task in params.tasks:
             g(params)
+            h(stage.name, stage)
 
 def g(params):
     return params.device
+
+def h(name, stage):
+    stage.journal.metrics(stage.params.intervals.seed)
 """
     module = ast.parse(source)
     assert used_parameters(module.body[0], module) == {
@@ -133,12 +148,16 @@ def g(params):
         "control",
         "tasks",
         "device",
+        "intervals.seed",
     }
 
 
 def test_all_parameters_at_once_are_noticed() -> None:
-    for line in ("x = list(params.values)\n    y = [params]", "return params", "copy = params", "a.b(params)"):
-        module = ast.parse(f"def main(params):\n    {line}\n")
+    for line in (
+        *("x = list(params.values)\n    y = [params]", "return params", "copy = params", "a.b(params)"),
+        *("return stage", "copy = stage", "a.b(stage)", "f(stage)\ndef f(other):\n    return other.params"),
+    ):
+        module = ast.parse(f"def main(params, stage):\n    {line}\n")
         with pytest.raises(AssertionError):
             used_parameters(module, module)
 
@@ -148,15 +167,16 @@ def test_a_stage_uses_only_declared_parameters(stage: str) -> None:
     module = tree(script(stage))
     used = used_parameters(definition("main", module)[0], module)
     declared = declared_parameters(stage)
-    undeclared = {path for path in used if not any(covers(entry, path) for entry in declared)}
+    undeclared = {path for path in used if not any(covers(entry, path) for entry in (*declared, *FREE_PARAMETERS))}
     assert undeclared == set()
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_declares_only_parameters_it_uses(stage: str) -> None:
-    """Others would make it run again for nothing."""
+    """Others would make it run again for nothing, as those would that can change no result."""
     module = tree(script(stage))
     used = used_parameters(definition("main", module)[0], module)
+    assert [entry for entry in declared_parameters(stage) if any(covers(free, entry) for free in FREE_PARAMETERS)] == []
     unused = {
         entry
         for entry in declared_parameters(stage)
@@ -174,26 +194,69 @@ def test_declared_parameters_exist(stage: str) -> None:
             value = value[part]
 
 
-def instances(stage: str, entries: list[Any]) -> set[str]:
-    """Entries with the values of every matrix instance put in; options of an entry are left out."""
+def items(stage: str) -> list[dict[str, str]]:
+    """What ``item`` stands for in every instance of a stage."""
+    content = DAG[stage]
+    if "foreach" in content:
+        return list(PARAMETERS[interpolated(content["foreach"])].values())
+    matrix = {axis: PARAMETERS[interpolated(values)] for axis, values in content.get("matrix", {}).items()}
+    return [dict(zip(matrix, values, strict=True)) for values in product(*matrix.values())]
+
+
+def interpolated(text: str) -> str:
+    """``evaluations`` of ``${evaluations}``."""
+    name = re.fullmatch(r"\$\{(\w+)\}", text)
+    assert name is not None
+    return name[1]
+
+
+def listed(stage: str, entries: list[Any]) -> list[str]:
+    """Entries with the values of every instance put in, one instance after another; an entry's options are left out."""
     texts = [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
-    matrix = {
-        axis: PARAMETERS[str(values).removeprefix("${").removesuffix("}")]
-        for axis, values in STAGES[stage].get("matrix", {}).items()
-    }
-    found = set()
-    for values in product(*matrix.values()):
+    found = []
+    for item in items(stage):
         for text in texts:
-            for axis, value in zip(matrix, values, strict=True):
-                text = text.replace(f"${{item.{axis}}}", value)
+            for name, value in item.items():
+                text = text.replace(f"${{item.{name}}}", value)
             assert "${" not in text
-            found.add(text)
+            found.append(text)
     return found
+
+
+def instances(stage: str, entries: list[Any]) -> set[str]:
+    """The same, each once."""
+    return set(listed(stage, entries))
+
+
+def outputs(stage: str) -> list[str]:
+    return [path for kind in ("outs", "metrics", "plots") for path in listed(stage, STAGES[stage].get(kind, []))]
+
+
+def test_all_instances_of_a_stage_are_found() -> None:
+    """By hand, for the committed parameters: eight tasks and a control, four recipes, five paradigms."""
+    counts = {
+        "prepare": 9,
+        "pretrained": 1,
+        "finetune": 24,
+        "finetune_regularised": 8,
+        "task_vector": 32,
+        "negation": 5,
+    }
+    assert {stage: len(items(stage)) for stage in counts} == counts
+    assert items("report") == [{}]
+    assert instances("addition", ["${item.model}/${item.paradigm}/${item.recipe}"]) == {
+        f"mini-clip/{paradigm}/{'standard' if paradigm == 'posthoc' else paradigm}"
+        for paradigm in PARAMETERS["paradigms"]
+    }
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_command_and_dependencies_exist(stage: str) -> None:
-    assert STAGES[stage]["cmd"].split("${")[0].split() == ["python", "-m", f"stages.{stage}"]
+    """The script gets what it takes, in its order."""
+    main, _ = definition("main", tree(script(stage)))
+    arguments = [f"${{item.{argument.arg}}}" for argument in main.args.args]
+    assert STAGES[stage]["cmd"].split() == ["python", "-m", f"stages.{stage}", *arguments]
+    assert all(set(item) == {argument.arg for argument in main.args.args} for item in items(stage))
     dependencies = instances(stage, STAGES[stage]["deps"])
     assert f"stages/{stage}.py" in dependencies
     code = [path for path in dependencies if path.split("/")[0] in ("pipeline", "stages")]
@@ -202,16 +265,24 @@ def test_command_and_dependencies_exist(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_data_comes_from_another_stage_or_from_git(stage: str) -> None:
-    made = set().union(
-        *(
-            instances(name, content.get(kind, []))
-            for name, content in STAGES.items()
-            for kind in ("outs", "metrics", "plots")
-        )
-    )
+    made = {path for name in STAGES for path in outputs(name)}
     for path in instances(stage, STAGES[stage]["deps"]):
         if path.split("/")[0] in ("data", "reports") and not path.startswith("data/mini"):
             assert any(out == path or out.startswith(f"{path}/") for out in made), f"nothing makes {path}"
+
+
+def test_no_two_instances_write_the_same_file() -> None:
+    """Nor one into a directory that is another's output."""
+    made = sorted(path for stage in STAGES for path in outputs(stage))
+    assert [after for before, after in pairwise(made) if after == before or after.startswith(f"{before}/")] == []
+
+
+def test_the_stages_that_train_differ_only_in_the_images_they_may_read() -> None:
+    plain, regularised = (set(STAGES[stage]["deps"]) for stage in ("finetune", "finetune_regularised"))
+    assert plain - regularised == {"stages/finetune.py", "data/tasks/train/${item.task}.safetensors"}
+    assert regularised - plain == {"stages/finetune_regularised.py", "data/tasks/train"}
+    for kind in ("params", "outs", "plots"):
+        assert STAGES["finetune"][kind] == STAGES["finetune_regularised"][kind]
 
 
 def imported(path: Path) -> set[Path]:
@@ -256,7 +327,7 @@ def test_import_reading_finds_submodules() -> None:
 
 def test_tauflow_imports_no_stage_and_only_free_code() -> None:
     """It is no dependency of any stage, so it may not bring code that could change a result."""
-    for name in ("stage", "journal", "layout", "workspace"):
+    for name in ("stage", "journal", "layout", "workspace", "torchrun"):
         used = imported(ROOT / "tauflow" / f"{name}.py")
         typed_only = {Path("pipeline/tasks/__init__.py")} if name == "layout" else set()
         assert [str(path) for path in used - typed_only if not str(path).startswith(FREE)] == []

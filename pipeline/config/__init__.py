@@ -6,25 +6,35 @@ this package need not be a dependency of any stage.
 
 from pipeline.config.parameters import (
     EvaluationSettings,
+    Extension,
     FinetuneSettings,
     Grid,
     IntervalSettings,
+    OtherTasks,
     Paradigm,
     Parameters,
     PrepareSettings,
+    Recipe,
+    RegulariserSettings,
+    Schedule,
     SearchSettings,
 )
 from pipeline.config.validation import LegalNames, load_parameters, load_yaml
 
 __all__ = [
     "EvaluationSettings",
+    "Extension",
     "FinetuneSettings",
     "Grid",
     "IntervalSettings",
     "LegalNames",
+    "OtherTasks",
     "Paradigm",
     "Parameters",
     "PrepareSettings",
+    "Recipe",
+    "RegulariserSettings",
+    "Schedule",
     "SearchSettings",
     "load_parameters",
     "load_yaml",

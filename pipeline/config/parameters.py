@@ -4,8 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from pipeline.config.derived import derive
+
 # Strict: YAML's `yes` and `true` are no numbers.
 PositiveInt = Annotated[int, Field(gt=0, strict=True)]
+PositiveFloat = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, strict=True)]
 
@@ -26,22 +29,77 @@ class PrepareSettings(Section):
 
 
 class FinetuneSettings(Section):
-    """Hyper-parameters that all tasks of a suite share."""
+    """Hyper-parameters that all tasks and recipes of a suite share.
 
-    lr: Annotated[float, Field(gt=0)]
+    ``lr``, where it is given, replaces every recipe's own. The global batch of ``batch_size`` images is divided among
+    ``processes`` (GPUs, through torchrun), and each process's share into ``accumulation`` micro-batches: neither
+    changes what is computed, only the order of summation. ``precision`` ``auto`` is bf16 autocast on a GPU, else fp32.
+    """
+
+    lr: PositiveFloat | None
     batch_size: PositiveInt
     weight_decay: Annotated[float, Field(ge=0)]
     warmup: Fraction
-    max_grad_norm: Annotated[float, Field(gt=0)]
+    max_grad_norm: PositiveFloat
     crop_padding: Annotated[int, Field(ge=0, strict=True)]
+    precision: Literal["auto", "fp32", "bf16"]
+    accumulation: PositiveInt
+    processes: PositiveInt
 
 
-class Paradigm(Section):
-    """How a model is fine-tuned, and in which space its edits live (design §4)."""
+class Schedule(Section):
+    """How a suite trains one recipe: peak learning rate, and its length as a multiple of each task's epochs."""
+
+    lr: PositiveFloat
+    length: PositiveFloat
+
+
+class ResumeSettings(Section):
+    """How often a fine-tuning saves what it can be resumed from; the numbers do not depend on it."""
+
+    interval: PositiveInt
+
+
+class OtherTasks(Section):
+    """Unlabelled training images of other tasks that a regulariser sees: ``batch_size`` of each task in turn.
+
+    ``cyclic`` takes one other task per step, ``strict`` all of them in every step. The task that is being learnt is
+    left out; ``control: null`` leaves out the control.
+    """
+
+    tasks: list[str]
+    control: str | None
+    mode: Literal["cyclic", "strict"]
+    batch_size: PositiveInt
+
+    def named(self) -> list[str]:
+        """The tasks and, if it is included, the control."""
+        return [*self.tasks, *([self.control] if self.control else [])]
+
+
+class RegulariserSettings(Section):
+    """A registered regulariser, its weight λ, its own options and the images it needs, if any."""
+
+    name: str
+    weight: Annotated[float, Field(ge=0)]
+    options: dict[str, str | float | bool]
+    others: OtherTasks | None
+
+
+class Extension(Section):
+    """A Python file of this repository that registers a selection or a regulariser; run only if its hash is right."""
+
+    path: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Recipe(Section):
+    """How task vectors are made: what trains, in which space, with which regulariser (design §4)."""
 
     trainable: str
     trained_in: Literal["weight", "tangent"]
-    evaluated_in: Literal["weight", "tangent"]
+    regulariser: RegulariserSettings | None
+    extension: Extension | None
 
 
 class Grid(Section):
@@ -65,6 +123,17 @@ class Grid(Section):
             return [self.min]
         step = (self.max - self.min) / (self.points - 1)
         return [round(self.min + i * step, 10) for i in range(self.points)]
+
+
+class Paradigm(Section):
+    """A recipe's task vectors and the space in which their edits live (design §4).
+
+    ``negation_grid`` replaces ``search.negation`` where it is given.
+    """
+
+    recipe: str
+    evaluated_in: Literal["weight", "tangent"]
+    negation_grid: Grid | None
 
 
 class SearchSettings(Section):
@@ -106,17 +175,24 @@ class Parameters(Section):
     models: list[str]
     tasks: list[str]
     control: str
-    datasets: list[str]
     paradigms: list[str]
     seed: Seed
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
     prepare: PrepareSettings
     finetune: FinetuneSettings
     epochs: dict[str, PositiveInt]
+    schedule: dict[str, Schedule]
+    recipe: dict[str, Recipe]
     paradigm: dict[str, Paradigm]
+    resume: ResumeSettings
     search: SearchSettings
     evaluation: EvaluationSettings
     intervals: IntervalSettings
+    datasets: list[str]
+    recipes: list[str]
+    plain_recipes: list[str]
+    regularised_recipes: list[str]
+    evaluations: dict[str, dict[str, str]]
 
     @model_validator(mode="after")
     def _names_are_known(self, info: Any) -> "Parameters":  # a ValidationInfo, which no runtime check can see
@@ -128,10 +204,33 @@ class Parameters(Section):
         _check_names("paradigms", self.paradigms, sorted(self.paradigm))
         if self.control in self.tasks:
             raise ValueError(f"control: {self.control!r} is among the tasks; the control must be another task")
-        if self.datasets != [*self.tasks, self.control]:
-            expected = ", ".join([*self.tasks, self.control])
-            raise ValueError(f"datasets: {self.datasets} must be the tasks and the control: [{expected}]")
+        for name in self.paradigms:
+            _check_names(f"paradigm.{name}.recipe", [self.paradigm[name].recipe], sorted(self.recipe))
+        return self
+
+    @model_validator(mode="after")
+    def _tables_are_complete(self) -> "Parameters":
         for task in self.tasks:
             if task not in self.epochs:
                 raise ValueError(f"epochs: no entry for task {task!r}; say how many epochs it trains")
+        for name in {self.paradigm[paradigm].recipe for paradigm in self.paradigms}:
+            if name not in self.schedule:
+                raise ValueError(f"schedule: no entry for recipe {name!r}; say its lr and length on this suite")
+            regulariser = self.recipe[name].regulariser
+            if regulariser and regulariser.others:
+                others = regulariser.others.named()
+                _check_names(f"recipe.{name}.regulariser.others", others, [*self.tasks, self.control])
+        return self
+
+    @model_validator(mode="after")
+    def _derived_entries_are_current(self) -> "Parameters":
+        recipe_of = {name: paradigm.recipe for name, paradigm in self.paradigm.items()}
+        regularised = {name: recipe.regulariser is not None for name, recipe in self.recipe.items()}
+        expected = derive(self.models, self.tasks, self.control, self.paradigms, recipe_of, regularised)
+        for key, value in expected.items():
+            if getattr(self, key) != value:
+                raise ValueError(
+                    f"{key}: follows from other entries and must be {value}; "
+                    "`tauflow compose` and `dvc exp run -S` write it"
+                )
         return self

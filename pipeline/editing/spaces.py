@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pipeline.editing.task_vector import TaskVector
+from pipeline.models.checkpoints import Space
 from pipeline.models.encoders import ImageEncoder
 from pipeline.tangent import linearise
 
@@ -39,11 +40,19 @@ class EditSpace(Protocol):
         ...
 
 
-class WeightSpace:
-    """Edits of the weights: f(x; θ₀ + Σ aₜ τₜ).
+def make_edit_space(
+    space: Space, encoder: ImageEncoder, vectors: Sequence[TaskVector], device: torch.device
+) -> "EditSpace":
+    """The edit space of task vectors that start at the encoder's weights θ₀.
 
-    Keeps θ₀ and the task vectors on the device and moves one encoder's parameters in place.
+    Raises:
+        UserError: a vector holds a tensor that the encoder lacks, or has in another shape.
     """
+    return (TangentSpace if space == "tangent" else WeightSpace)(encoder, vectors, device)
+
+
+class _Space:
+    """A frozen encoder at θ₀ on the device, and task vectors that fit it."""
 
     def __init__(self, encoder: ImageEncoder, vectors: Sequence[TaskVector], device: torch.device) -> None:
         """
@@ -53,14 +62,25 @@ class WeightSpace:
         self.device = device
         self.size = len(vectors)
         self._encoder = encoder.to(device).eval().requires_grad_(False)
-        parameters = dict(encoder.visual.named_parameters())
-        self._base = {name: parameter.clone() for name, parameter in parameters.items()}
+        self._parameters = dict(encoder.visual.named_parameters())
+        for vector in vectors:
+            vector.check_fits(self._parameters)
+
+
+class WeightSpace(_Space):
+    """Edits of the weights: f(x; θ₀ + Σ aₜ τₜ).
+
+    Keeps θ₀ and the task vectors on the device and moves one encoder's parameters in place.
+    """
+
+    def __init__(self, encoder: ImageEncoder, vectors: Sequence[TaskVector], device: torch.device) -> None:
+        super().__init__(encoder, vectors, device)
+        self._base = {name: parameter.clone() for name, parameter in self._parameters.items()}
         self._moves: list[tuple[list[Tensor], list[Tensor]]] = []
         for vector in vectors:
-            vector.check_fits(parameters)
             names = sorted(vector.tensors)
             self._moves.append(
-                ([parameters[name] for name in names], [vector.tensors[name].to(device) for name in names])
+                ([self._parameters[name] for name in names], [vector.tensors[name].to(device) for name in names])
             )
 
     @contextmanager
@@ -92,45 +112,54 @@ class WeightSpace:
                     yield edit, index, embedded
 
 
-class TangentSpace:
+class TangentSpace(_Space):
     """Edits of the linearised encoder: f(x; θ₀) + Σ aₜ J(x) τₜ, affine in the coefficients.
 
-    An image is propagated once for all edits: f₀ and the J τₜ that any edit uses, which every edit then combines.
+    An image is propagated once for all edits, in as few directions as they need.
     """
 
     def __init__(self, encoder: ImageEncoder, vectors: Sequence[TaskVector], device: torch.device) -> None:
-        """
-        Raises:
-            UserError: a vector holds a tensor that the encoder lacks, or has in another shape.
-        """
-        self.device = device
-        self.size = len(vectors)
-        self._encoder = encoder.to(device).eval().requires_grad_(False)
+        super().__init__(encoder, vectors, device)
         self._propagate = linearise(encoder.visual)
-        parameters = dict(encoder.visual.named_parameters())
-        for vector in vectors:
-            vector.check_fits(parameters)
-        names = sorted({name for vector in vectors for name in vector.tensors})
+        names = {name for vector in vectors for name in vector.tensors}
         self._tangents = {
             name: torch.stack([vector.tensors.get(name, torch.zeros_like(base)).to(device) for vector in vectors])
-            for name, base in parameters.items()
+            for name, base in self._parameters.items()
             if name in names
         }
 
     def embeddings(
         self, coefficients: Coefficients, batches: Sequence[Tensor]
     ) -> Iterator[tuple[int, int, Float[Tensor, "n features"]]]:
-        """See :class:`EditSpace`. One propagation per batch, of the vectors that any of the edits moves."""
-        coefficients = coefficients.to(self.device)
-        used = coefficients.ne(0).any(dim=0)
-        tangents = {name: tensor[used] for name, tensor in self._tangents.items()}
+        """See :class:`EditSpace`. One propagation per batch."""
+        weights, directions = _factorise(coefficients.to(self.device))
+        tangents = {name: torch.tensordot(directions, tensor, 1) for name, tensor in self._tangents.items()}
         for index, images in enumerate(batches):
             with torch.inference_mode():
                 x = self._encoder.normalise(images.to(self.device, non_blocking=True))
-                if used.any():
+                if len(directions):
                     primal, moved = self._propagate(x, tangents)
-                    edits = primal + torch.einsum("kt,tnf->knf", coefficients[:, used], moved)
+                    edits = primal + torch.tensordot(weights, moved, 1)
                 else:
                     edits = self._encoder.visual(x).expand(len(coefficients), -1, -1)
             for edit, embedded in enumerate(edits):
                 yield edit, index, embedded
+
+
+def _factorise(
+    coefficients: Coefficients,
+) -> tuple[Float[Tensor, "edits directions"], Float[Tensor, "directions tasks"]]:
+    """Weights and directions whose product are the coefficients.
+
+    Edits that are multiples of each other, as all α of a grid, share a direction. Where that makes no fewer
+    directions than there are task vectors in use, each vector is a direction of its own.
+    """
+    used = coefficients.ne(0)
+    scales = coefficients.gather(1, used.float().argmax(dim=1, keepdim=True))  # of an edit: its first coefficient
+    scaled = coefficients / scales.where(scales != 0, 1)
+    directions, position = torch.unique(scaled, dim=0, return_inverse=True)
+    moves = directions.ne(0).any(dim=1)
+    if moves.sum() < used.any(dim=0).sum():
+        return (torch.nn.functional.one_hot(position, len(directions)) * scales)[:, moves], directions[moves]
+    vectors = used.any(dim=0)
+    return coefficients[:, vectors], torch.eye(coefficients.shape[1], device=coefficients.device)[vectors]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 
 from pipeline.config import IntervalSettings
 from pipeline.errors import UserError
@@ -66,9 +66,15 @@ def bootstrap_normalised(
     outcomes = np.bincount(2 * correct.astype(int) + reference, minlength=4)
     draws = np.random.default_rng([settings.seed, stream]).multinomial(n, outcomes / n, settings.resamples)
     edited, single = draws[:, 2] + draws[:, 3], draws[:, 1] + draws[:, 3]
-    # With few images a resample may hold none that the reference gets right: it says nothing about the ratio.
-    ratio = np.divide(edited, single, out=np.full(len(single), np.nan), where=single > 0)
-    return Bootstrap(float(correct.sum() / reference.sum()), ratio, n)
+    return Bootstrap(float(correct.sum() / reference.sum()), ratio(edited, single), n)
+
+
+def ratio(edited: Int64[np.ndarray, " resamples"], single: Int64[np.ndarray, " resamples"]) -> np.ndarray:
+    """Normalised accuracy from counts of correct images, of the edited and of the single-task model.
+
+    NaN where a resample of few images holds none that the single-task model gets right: it says nothing then.
+    """
+    return np.divide(edited, single, out=np.full(len(single), np.nan), where=single > 0)
 
 
 def bootstrap_mean(tasks: Sequence[Bootstrap]) -> Bootstrap:

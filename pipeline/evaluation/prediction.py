@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int16, Int64
 from torch import Tensor
 
-from pipeline.editing import EditSpace
+from pipeline.editing.spaces import EditSpace
 from pipeline.errors import UserError
 from pipeline.models.heads import Head
 from pipeline.progress import progress

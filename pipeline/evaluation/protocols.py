@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool
 
 from pipeline.config import IntervalSettings
-from pipeline.editing import EditSpace
+from pipeline.editing.spaces import EditSpace
 from pipeline.evaluation.intervals import bootstrap_accuracy, bootstrap_mean, bootstrap_normalised
 from pipeline.evaluation.prediction import Benchmark, predict
 from pipeline.measurements import MEAN, BenchmarkName, Measurement, Recorder, Setting

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from pipeline.config import SearchSettings
-from pipeline.editing import EditSpace
+from pipeline.config import Grid
+from pipeline.editing.spaces import EditSpace
 from pipeline.errors import UserError
 from pipeline.evaluation.prediction import Benchmark, predict
 
@@ -47,22 +47,20 @@ class NegationSearch:
     feasible: bool
 
 
-def search_addition(
-    space: EditSpace, benchmarks: Sequence[Benchmark], settings: SearchSettings, batch_size: int
-) -> AdditionSearch:
+def search_addition(space: EditSpace, benchmarks: Sequence[Benchmark], grid: Grid, batch_size: int) -> AdditionSearch:
     """Evaluate the sum of all task vectors at every α of the grid.
 
     Args:
         space: holds one task vector per benchmark, in the same order.
         benchmarks: every task's ``val`` split.
-        settings: the grid.
+        grid: the α to try.
         batch_size: images per forward pass.
 
     Raises:
         UserError: a single-task model classifies nothing correctly, so that accuracy cannot be normalised.
     """
     single = np.array([_single_task(space, i, benchmarks, batch_size) for i in range(len(benchmarks))])
-    alphas = settings.addition.values()
+    alphas = grid.values()
     coefficients = torch.tensor(alphas)[:, None].expand(-1, len(benchmarks))
     predictions = predict(space, coefficients, benchmarks, batch_size, "addition on val")
     accuracy = np.stack([predictions[b.task].accuracy() for b in benchmarks], axis=1)
@@ -75,7 +73,8 @@ def search_negation(
     task: int,
     benchmark: Benchmark,
     control: Benchmark,
-    settings: SearchSettings,
+    grid: Grid,
+    retention: float,
     batch_size: int,
 ) -> NegationSearch:
     """Evaluate −α τ at every α of the grid (and at α = 0) on the task and on the control task.
@@ -85,16 +84,17 @@ def search_negation(
         task: position of the negated task's vector in the space.
         benchmark: the task's ``val`` split.
         control: the control task's ``val`` split.
-        settings: the grid and the share of the control accuracy to keep.
+        grid: the α to try.
+        retention: the share of the pre-trained control accuracy to keep.
         batch_size: images per forward pass.
     """
-    alphas = sorted({0.0, *settings.negation.values()})
+    alphas = sorted({0.0, *grid.values()})
     coefficients = torch.zeros(len(alphas), space.size)
     coefficients[:, task] = -torch.tensor(alphas)
     predictions = predict(space, coefficients, [benchmark, control], batch_size, f"negation of {benchmark.task}")
     target, kept = predictions[benchmark.task].accuracy(), predictions[control.task].accuracy()
-    chosen = select_negation(target, kept, settings.control_retention * kept[0])
-    feasible = bool((kept[1:] >= settings.control_retention * kept[0]).any())
+    chosen = select_negation(target, kept, retention * kept[0])
+    feasible = bool((kept[1:] >= retention * kept[0]).any())
     return NegationSearch(alphas, target, kept, alphas[chosen], feasible)
 
 

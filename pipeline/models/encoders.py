@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
-from pipeline.files import read_arrays
+from pipeline.files import fingerprint, read_arrays
 from pipeline.models.registry import DEFINITIONS, ModelDefinition
 
 # open_clip configurations of our own; adding the directory a second time changes nothing.
@@ -69,7 +69,7 @@ def load_image_encoder(definition: ModelDefinition, path: Path) -> "ImageEncoder
     arrays, _ = read_arrays(path)
     visual = build_clip(definition).get_submodule("visual")
     load_weights(visual, arrays, str(path))
-    return ImageEncoder(visual, definition)
+    return ImageEncoder(visual, definition, fingerprint(arrays))
 
 
 def load_clip(definition: ModelDefinition, image: Path, text: Path) -> nn.Module:
@@ -86,14 +86,18 @@ def load_clip(definition: ModelDefinition, image: Path, text: Path) -> nn.Module
 
 
 class ImageEncoder(nn.Module):
-    """An open_clip image encoder that takes uint8 images: f(x; θ), before L2 normalisation."""
+    """An open_clip image encoder that takes uint8 images: f(x; θ), before L2 normalisation.
+
+    ``sha256`` is the fingerprint of the weights it was made with.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, visual: nn.Module, definition: ModelDefinition) -> None:
+    def __init__(self, visual: nn.Module, definition: ModelDefinition, sha256: str) -> None:
         super().__init__()
         self.visual = visual
+        self.sha256 = sha256
         self.register_buffer("mean", torch.tensor(definition.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(definition.std).view(1, 3, 1, 1), persistent=False)
 

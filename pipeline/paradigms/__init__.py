@@ -1,6 +1,7 @@
-"""Paradigms as combinations of parts: what trains, and in which space."""
+"""Recipes as combinations of parts: what trains, and in which space."""
 
+from pipeline.paradigms.registry import Registry
 from pipeline.paradigms.selections import select, selection
 from pipeline.paradigms.trainable import TrainableEncoder, make_trainable
 
-__all__ = ["TrainableEncoder", "make_trainable", "select", "selection"]
+__all__ = ["Registry", "TrainableEncoder", "make_trainable", "select", "selection"]

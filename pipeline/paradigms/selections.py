@@ -1,28 +1,20 @@
-"""Which parameters of an image encoder a paradigm trains: named selections over parameter names.
+"""Which parameters of an image encoder a recipe trains: named selections over parameter names.
 
-A new selection is one decorated function here, or in any module that is imported before it is asked for.
+A new selection is one decorated function here or in a recipe's ``extension``.
 """
 
 import re
 from collections.abc import Callable, Iterable
 
 from pipeline.errors import UserError
+from pipeline.paradigms.registry import Registry
 
+# Says of a parameter's name whether it is trained.
 Selection = Callable[[str], bool]
 
-_SELECTIONS: dict[str, Selection] = {}
+selection: Registry[Selection] = Registry("trainable")
 
 _BLOCK = r"transformer\.resblocks\.\d+\."
-
-
-def selection(name: str) -> Callable[[Selection], Selection]:
-    """Register a function that says of a parameter's name whether it is trained."""
-
-    def register(function: Selection) -> Selection:
-        _SELECTIONS[name] = function
-        return function
-
-    return register
 
 
 def select(name: str, parameters: Iterable[str]) -> list[str]:
@@ -31,9 +23,8 @@ def select(name: str, parameters: Iterable[str]) -> list[str]:
     Raises:
         UserError: there is no such selection, or it trains nothing of this encoder.
     """
-    if name not in _SELECTIONS:
-        raise UserError(f"trainable: {name!r} is unknown; legal are {', '.join(sorted(_SELECTIONS))}")
-    chosen = [parameter for parameter in parameters if _SELECTIONS[name](parameter)]
+    is_trained = selection.find(name)
+    chosen = [parameter for parameter in parameters if is_trained(parameter)]
     if not chosen:
         raise UserError(f"trainable: {name!r} selects no parameter of this encoder; take another selection or model")
     return chosen

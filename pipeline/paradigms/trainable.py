@@ -1,69 +1,105 @@
-"""An encoder as a paradigm trains it: which parameters move, and in which space."""
+"""An encoder as a recipe trains it: which parameters move, and in which space."""
 
-from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+import copy
+from abc import ABC, abstractmethod
+from functools import cached_property
 
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from pipeline.config import Paradigm
+from pipeline.config import Recipe
 from pipeline.models.encoders import ImageEncoder
+from pipeline.paradigms.extensions import load_extension
 from pipeline.paradigms.selections import select
-from pipeline.tangent import linearise
+from pipeline.tangent import LinearisedEncoder, linearise
+
+Images = UInt8[Tensor, "n 3 height width"]
+Features = Float[Tensor, "n features"]
 
 
-@runtime_checkable
-class TrainableEncoder(Protocol):
-    """What the training loop needs: parameters θ that start at θ₀, and the embeddings they give."""
+class TrainableEncoder(nn.Module, ABC):
+    """Parameters θ that start at θ₀, and the embeddings they give.
 
-    @property
-    def parameters(self) -> Mapping[str, Tensor]:
-        """The trained parameters θ by name."""
-        ...
+    trained: the trained parameters θ by name; nothing else requires a gradient.
+    base: the same tensors of θ₀.
+    """
 
-    def __call__(self, images: UInt8[Tensor, "n 3 height width"]) -> Float[Tensor, "n features"]:
+    trained: dict[str, nn.Parameter]
+    base: dict[str, Tensor]
+
+    @abstractmethod
+    def forward(self, images: Images) -> Features:
         """The encoder's output before L2 normalisation."""
-        ...
+
+    @abstractmethod
+    def tangent(self, images: Images) -> Features:
+        """J(x) (θ − θ₀), J at θ₀: what τJp regularisation penalises, in whichever space is trained."""
+
+    def tau(self) -> dict[str, Float[Tensor, "1 ..."]]:
+        """θ − θ₀ as one tangent direction; gradients flow to θ."""
+        return {name: (theta - self.base[name])[None] for name, theta in self.trained.items()}
 
 
-def make_trainable(encoder: ImageEncoder, paradigm: Paradigm) -> TrainableEncoder:
-    """The encoder, at θ₀, as the paradigm trains it.
+def make_trainable(encoder: ImageEncoder, recipe: Recipe) -> TrainableEncoder:
+    """The encoder, at θ₀, as the recipe trains it.
 
     Raises:
-        UserError: the paradigm's selection is unknown or selects nothing.
+        UserError: the recipe's selection is unknown or selects nothing, or its extension cannot be loaded.
     """
-    names = select(paradigm.trainable, dict(encoder.visual.named_parameters()))
+    if recipe.extension:
+        load_extension(recipe.extension)
+    names = select(recipe.trainable, dict(encoder.visual.named_parameters()))
     # θ₀'s statistics and no dropout, in either space.
     encoder.eval().requires_grad_(False)
-    return InTangentSpace(encoder, names) if paradigm.trained_in == "tangent" else InWeightSpace(encoder, names)
+    return InTangentSpace(encoder, names) if recipe.trained_in == "tangent" else InWeightSpace(encoder, names)
 
 
-class InWeightSpace:
+class InWeightSpace(TrainableEncoder):
     """f(x; θ)."""
 
     def __init__(self, encoder: ImageEncoder, names: list[str]) -> None:
+        super().__init__()
         self.encoder = encoder
         named = dict(encoder.visual.named_parameters())
-        self.parameters = {name: named[name].requires_grad_(True) for name in names}
+        self.base = {name: named[name].detach().clone() for name in names}
+        self.trained = {name: named[name] for name in names}
+        for parameter in self.trained.values():
+            parameter.requires_grad_(True)
 
-    def __call__(self, images: UInt8[Tensor, "n 3 height width"]) -> Float[Tensor, "n features"]:
+    @cached_property
+    def _propagate(self) -> LinearisedEncoder:
+        """The linearisation at θ₀; only a regulariser asks for it."""
+        pretrained = copy.deepcopy(self.encoder.visual).requires_grad_(False)
+        for name, tensor in self.base.items():
+            pretrained.get_parameter(name).copy_(tensor)
+        return linearise(pretrained)
+
+    def forward(self, images: Images) -> Features:
         return self.encoder(images)
 
+    def tangent(self, images: Images) -> Features:
+        return self._propagate.tangent(self.encoder.normalise(images), self.tau())[0]
 
-class InTangentSpace:
+
+class InTangentSpace(TrainableEncoder):
     """f(x; θ₀) + J(x) (θ − θ₀).
 
     θ and not τ is the parameter, as in the published code, so that weight decay pulls at the same thing.
     """
 
     def __init__(self, encoder: ImageEncoder, names: list[str]) -> None:
+        super().__init__()
         self.encoder = encoder
-        self.propagate = linearise(encoder.visual)
+        self._propagate = linearise(encoder.visual)
         named = dict(encoder.visual.named_parameters())
         self.base = {name: named[name].detach() for name in names}
-        self.parameters = {name: nn.Parameter(tensor.clone()) for name, tensor in self.base.items()}
+        self.trained = {name: nn.Parameter(tensor.clone()) for name, tensor in self.base.items()}
+        # DDP finds them here; a module cannot have a parameter with a dot in its name.
+        self._registered = nn.ParameterList(self.trained.values())
 
-    def __call__(self, images: UInt8[Tensor, "n 3 height width"]) -> Float[Tensor, "n features"]:
-        tangents = {name: (theta - self.base[name])[None] for name, theta in self.parameters.items()}
-        primal, tangent = self.propagate(self.encoder.normalise(images), tangents)
+    def forward(self, images: Images) -> Features:
+        primal, tangent = self._propagate(self.encoder.normalise(images), self.tau())
         return primal + tangent[0]
+
+    def tangent(self, images: Images) -> Features:
+        return self._propagate.tangent(self.encoder.normalise(images), self.tau())[0]

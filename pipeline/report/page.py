@@ -8,7 +8,7 @@ import jinja2
 import pandas as pd
 
 from pipeline.report.figures import addition_curves, negation_curves
-from pipeline.report.tables import results_table, task_table
+from pipeline.report.tables import comparison_table, results_table, task_table
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ def render_page(
     for model, paradigms in searches.items():
         models[model] = {
             "table": _html(results_table(results, model, control)),
+            "comparison": _html(comparison_table(results, model)) if len(paradigms) > 1 else None,
             "addition": addition_curves(
                 {name: search.addition for name, search in paradigms.items()},
                 {name: search.addition_alpha for name, search in paradigms.items()},

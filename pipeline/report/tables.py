@@ -1,4 +1,4 @@
-"""The results table: one row per paradigm, with intervals."""
+"""The results tables: one row per paradigm, with intervals, and their differences."""
 
 from collections.abc import Sequence
 
@@ -18,6 +18,10 @@ COLUMNS = {
 }
 
 
+# Of a difference between paradigms: metric → words.
+DIFFERENCES = {"accuracy": "accuracy", "normalized": "normalised"}
+
+
 def results_table(results: pd.DataFrame, model: str, control: str) -> pd.DataFrame:
     """Means over tasks of one model: the zero-shot row, then one row per paradigm; cells are formatted text."""
     of_model = select(results, model=model)
@@ -33,6 +37,22 @@ def results_table(results: pd.DataFrame, model: str, control: str) -> pd.DataFra
     table = pd.DataFrame.from_dict(rows, orient="index").fillna("")
     table.index.name = "paradigm"
     return table.reindex(columns=["single-task", "α", *list(COLUMNS)[1:]])
+
+
+def comparison_table(results: pd.DataFrame, model: str) -> pd.DataFrame:
+    """Paired differences of the means over tasks, one row per paradigm but the first; cells are formatted text."""
+    means = select(results, model=model, task=MEAN, benchmark="addition")
+    rows: dict[str, dict[str, str]] = {}
+    for metric in dict.fromkeys(means["metric"]):
+        kind, minus, reference = str(metric).partition("_minus_")
+        for paradigm in dict.fromkeys(select(means, metric=metric)["paradigm"]) if minus else ():
+            found = select(means, metric=metric, paradigm=paradigm)
+            of_paradigm = rows.setdefault(f"{paradigm} − {reference}", {})
+            of_paradigm[f"{DIFFERENCES[kind]}, tuned α"] = _cell(select(found, setting="tuned"), signed=True)
+            of_paradigm[f"{DIFFERENCES[kind]}, α = 1"] = _cell(select(found, setting="alpha_1"), signed=True)
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index.name = "addition: difference"
+    return table
 
 
 def task_table(results: pd.DataFrame, model: str, paradigm: str, tasks: Sequence[str]) -> pd.DataFrame:
@@ -63,6 +83,9 @@ def summary_markdown(results: pd.DataFrame, models: Sequence[str], control: str)
     for model in models:
         table = results_table(results, model, control).reset_index()
         parts.append(f"**{model}**\n\n{_markdown(table)}")
+        comparison = comparison_table(results, model)
+        if len(comparison):
+            parts.append(_markdown(comparison.reset_index()))
     return "\n\n".join(parts) + "\n"
 
 
@@ -78,10 +101,11 @@ def _zero_shot_row(of_model: pd.DataFrame, control: str) -> dict[str, str]:
     }
 
 
-def _cell(rows: pd.DataFrame) -> str:
-    """``54.8 [53.1, 56.4]``, in percent."""
-    row = rows.iloc[0]
-    return f"{100 * row['value']:.1f} [{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}]"
+def _cell(rows: pd.DataFrame, signed: bool = False) -> str:
+    """``54.8 [53.1, 56.4]``, in percent; ``+1.2 [-0.3, +2.7]``, in points."""
+    value, low, high = (100 * rows.iloc[0][column] for column in ("value", "ci_low", "ci_high"))
+    sign = "+" if signed else ""
+    return f"{value:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
 
 
 def _markdown(table: pd.DataFrame) -> str:

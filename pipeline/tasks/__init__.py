@@ -3,7 +3,7 @@
 from pipeline.tasks.card import TaskCard
 from pipeline.tasks.images import LabelledImages
 from pipeline.tasks.registry import TaskDefinition, load_task, task_names
-from pipeline.tasks.splits import SPLITS, Split, prepare_splits, read_split, write_split
+from pipeline.tasks.splits import SPLITS, Split, prepare_splits, read_split, read_unlabelled, write_split
 
 __all__ = [
     "SPLITS",
@@ -14,6 +14,7 @@ __all__ = [
     "load_task",
     "prepare_splits",
     "read_split",
+    "read_unlabelled",
     "task_names",
     "write_split",
 ]

@@ -8,7 +8,7 @@ import numpy as np
 from pipeline.config import PrepareSettings
 from pipeline.errors import UserError
 from pipeline.files import read_arrays, write_arrays
-from pipeline.tasks.images import LabelledImages
+from pipeline.tasks.images import Images, LabelledImages
 from pipeline.tasks.registry import TaskDefinition
 
 Split = Literal["train", "val", "test"]
@@ -73,13 +73,26 @@ def read_split(path: Path, classes: int) -> LabelledImages:
     Raises:
         UserError: the file is missing, damaged, no split, or holds a label of no class.
     """
+    split = _read(path)
+    check_labels(split, classes, str(path))
+    return split
+
+
+def read_unlabelled(path: Path) -> Images:
+    """The images of a split, ``[n, 3, height, width]``, for those who may not see its labels.
+
+    Raises:
+        UserError: the file is missing, damaged or no split.
+    """
+    return _read(path).images
+
+
+def _read(path: Path) -> LabelledImages:
     arrays, _ = read_arrays(path)
     wrong = _why_no_split(arrays)
     if wrong:
         raise UserError(f"{path}: not a split of images and labels ({wrong}); run `dvc repro` again")
-    split = LabelledImages(arrays["images"], arrays["labels"])
-    check_labels(split, classes, str(path))
-    return split
+    return LabelledImages(arrays["images"], arrays["labels"])
 
 
 def _why_no_split(arrays: dict[str, np.ndarray]) -> str | None:

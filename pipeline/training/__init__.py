@@ -1,6 +1,21 @@
 """Fine-tuning."""
 
-from pipeline.training.curve import write_curve
-from pipeline.training.loop import StepRecord, finetune, learning_rate
+from pipeline.training.curve import StepRecord, write_curve
+from pipeline.training.loop import finetune
+from pipeline.training.plan import Plan, TrainingData
+from pipeline.training.processes import Processes, joined
+from pipeline.training.regularisers import regulariser
+from pipeline.training.resume import ResumeFile, resume_key
 
-__all__ = ["StepRecord", "finetune", "learning_rate", "write_curve"]
+__all__ = [
+    "Plan",
+    "Processes",
+    "ResumeFile",
+    "StepRecord",
+    "TrainingData",
+    "finetune",
+    "joined",
+    "regulariser",
+    "resume_key",
+    "write_curve",
+]

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.editing import EditSpace, TaskVector, WeightSpace
+from pipeline.editing import TaskVector
+from pipeline.editing.spaces import EditSpace, WeightSpace
 from pipeline.errors import UserError
 from pipeline.models.encoders import ImageEncoder
 from pipeline.models.registry import ModelDefinition

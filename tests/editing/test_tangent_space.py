@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import torch
 
-from pipeline.editing import TangentSpace, TaskVector
+from pipeline.editing import TaskVector
+from pipeline.editing.spaces import TangentSpace
 from pipeline.models.encoders import ImageEncoder
 from pipeline.tangent import GenericTangent
 from pipeline.tasks import LabelledImages

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.editing import EditSpace, TaskVector, WeightSpace
+from pipeline.editing import TaskVector
+from pipeline.editing.spaces import EditSpace, WeightSpace
 from pipeline.errors import UserError
 from pipeline.evaluation import Benchmark, Predictions, predict, read_correct, write_correct
 from pipeline.evaluation.prediction import NO_CLASS

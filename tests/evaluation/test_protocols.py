@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from pipeline.config import IntervalSettings
-from pipeline.editing import TaskVector, WeightSpace, sum_vectors
+from pipeline.editing import TaskVector, sum_vectors
+from pipeline.editing.spaces import WeightSpace
 from pipeline.errors import UserError
 from pipeline.evaluation import Benchmark
 from pipeline.evaluation.protocols import (

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipeline.config import Grid, SearchSettings
+from pipeline.config import Grid
 from pipeline.errors import UserError
 from pipeline.evaluation import Benchmark, search_addition, search_negation
 from pipeline.evaluation.search import select_addition, select_negation
@@ -77,9 +77,8 @@ def benchmark(task: str, first: int, n: int) -> Benchmark:
     return Benchmark(task, LabelledImages(images, np.ones(n, np.int64)), Head(torch.eye(2), ["wrong", "right"]))
 
 
-def settings(points: int = 5, retention: float = 0.95, most: float = 1.0, least: float = 0.0) -> SearchSettings:
-    grid = Grid(min=least, max=most, points=points)
-    return SearchSettings(addition=grid, negation=grid, control_retention=retention)
+def grid(points: int = 5, most: float = 1.0, least: float = 0.0) -> Grid:
+    return Grid(min=least, max=most, points=points)
 
 
 # Of the task's ten images, how many are right at each α of the sum; tasks a and b.
@@ -98,7 +97,7 @@ def addition_table(edit: list[float], number: int) -> int:
 
 def test_addition_search() -> None:
     benchmarks = [benchmark("a", 0, 10), benchmark("b", 10, 10)]
-    found = search_addition(TableSpace(2, addition_table), benchmarks, settings(), batch_size=7)
+    found = search_addition(TableSpace(2, addition_table), benchmarks, grid(), batch_size=7)
     assert found.alphas == list(RIGHT)
     np.testing.assert_allclose(found.accuracy, [[a / 10, b / 10] for a, b in RIGHT.values()])
     np.testing.assert_allclose(found.normalised, [[a / 10, b / 8] for a, b in RIGHT.values()])
@@ -116,7 +115,7 @@ def test_addition_search_normalises_before_it_averages() -> None:
         return int(place < {0.0: (5, 1), 1.0: (7, 0)}[edit[0]][task])
 
     found = search_addition(
-        TableSpace(2, table), [benchmark("a", 0, 10), benchmark("b", 10, 10)], settings(points=2), batch_size=10
+        TableSpace(2, table), [benchmark("a", 0, 10), benchmark("b", 10, 10)], grid(points=2), batch_size=10
     )
     assert found.alpha == 0
 
@@ -124,7 +123,7 @@ def test_addition_search_normalises_before_it_averages() -> None:
 def test_addition_search_with_a_useless_single_task_model() -> None:
     space = TableSpace(1, lambda edit, number: 0)
     with pytest.raises(UserError, match=r"^task a: its single-task model classifies no val image correctly"):
-        search_addition(space, [benchmark("a", 0, 10)], settings(), batch_size=10)
+        search_addition(space, [benchmark("a", 0, 10)], grid(), batch_size=10)
 
 
 # Of ten images of the task and twenty of the control, how many are right at each −α.
@@ -144,7 +143,7 @@ def negation_table(edit: list[float], number: int) -> int:
 )
 def test_negation_search(retention: float, alpha: float) -> None:
     task, control = benchmark("a", 0, 10), benchmark("control", 10, 20)
-    found = search_negation(TableSpace(2, negation_table), 1, task, control, settings(retention=retention), 6)
+    found = search_negation(TableSpace(2, negation_table), 1, task, control, grid(), retention, 6)
     assert found.alphas == [0, 0.25, 0.5, 0.75, 1]
     np.testing.assert_allclose(found.target, [n / 10 for n in TARGET.values()])
     np.testing.assert_allclose(found.control, [n / 20 for n in CONTROL.values()])
@@ -157,7 +156,7 @@ def test_negation_without_a_feasible_alpha_is_zero() -> None:
         return int(edit[1] == 0)
 
     task, control = benchmark("a", 0, 10), benchmark("control", 10, 20)
-    found = search_negation(TableSpace(2, table), 1, task, control, settings(), 6)
+    found = search_negation(TableSpace(2, table), 1, task, control, grid(), 0.95, 6)
     assert found.alpha == 0
     assert not found.feasible
 
@@ -169,7 +168,7 @@ def test_negation_grid_that_starts_above_zero_still_has_zero() -> None:
         return int(edit[0] == 0)
 
     task, control = benchmark("a", 0, 10), benchmark("control", 10, 20)
-    found = search_negation(TableSpace(1, table), 0, task, control, settings(points=2, least=0.5), 6)
+    found = search_negation(TableSpace(1, table), 0, task, control, grid(points=2, least=0.5), 0.95, 6)
     assert found.alphas == [0, 0.5, 1]
     assert found.alpha == 0
     assert not found.feasible
@@ -180,6 +179,6 @@ def test_negation_may_go_beyond_one() -> None:
         return int(number >= 10 or number < 10 + 3 * edit[0])
 
     task, control = benchmark("a", 0, 10), benchmark("control", 10, 20)
-    found = search_negation(TableSpace(1, table), 0, task, control, settings(points=7, most=3.0), 6)
+    found = search_negation(TableSpace(1, table), 0, task, control, grid(points=7, most=3.0), 0.95, 6)
     assert found.alpha == 3.0
     assert found.target.argmin() == 6

@@ -1,4 +1,4 @@
-"""The exact tensors that each paradigm trains, for the papers' models."""
+"""The exact tensors that each selection trains, for the papers' models."""
 
 import open_clip
 import pytest
@@ -39,7 +39,8 @@ def shapes() -> dict[str, dict[str, torch.Size]]:
 )
 def test_tensors_of_vit_b_32(shapes: dict[str, dict[str, torch.Size]], selection: str, tensors: list[str]) -> None:
     expected = {f"{block}.{tensor}" for block in BLOCKS for tensor in tensors}
-    assert set(select(selection, shapes["ViT-B-32"])) == expected
+    assert expected <= shapes["ViT-B-32"].keys()
+    assert select(selection, shapes["ViT-B-32"]) == [name for name in shapes["ViT-B-32"] if name in expected]
 
 
 def test_all_is_every_tensor(shapes: dict[str, dict[str, torch.Size]]) -> None:

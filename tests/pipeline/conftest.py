@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+
+from tauflow.composition import compose
 
 ROOT = Path(__file__).parents[2]
 PROJECT = ["conf", "data", "pipeline", "stages", "tauflow", "dvc.yaml", ".dvcignore", ".gitignore", "pyproject.toml"]
+# One paradigm that trains in weight space, one that trains nothing, one that sees other tasks' images.
+OVERRIDES = ["suite=tiny", "paradigm=main", "paradigms=[standard,posthoc,tau_jp]"]
 NOT_COPIED = shutil.ignore_patterns("__pycache__")
 
 
@@ -43,6 +45,12 @@ class Project:
         output = self.run("dvc", "repro", *arguments).stdout
         return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
 
+    def experiment(self, *overrides: str) -> list[str]:
+        """``dvc exp run`` with these on top of the project's own parameters; returns the stage instances that ran."""
+        settings = [argument for override in (*OVERRIDES, *overrides) for argument in ("-S", override)]
+        output = self.run("dvc", "exp", "run", *settings).stdout
+        return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
     def lock(self) -> dict[str, dict]:
         """The stages of ``dvc.lock``."""
         return yaml.safe_load((self.root / "dvc.lock").read_text())["stages"]
@@ -59,13 +67,6 @@ class Project:
         path.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
-def compose_parameters(root: Path, *overrides: str) -> str:
-    """What ``params.yaml`` is composed to."""
-    with initialize_config_dir(str(root / "conf"), version_base=None):
-        configuration = compose("config", overrides=list(overrides))
-    return yaml.safe_dump(OmegaConf.to_container(configuration, resolve=True), sort_keys=False)
-
-
 def copy_project(destination: Path) -> Project:
     """Copy what is committed, without any artifact, as a git repository with an initialised DVC."""
     for name in PROJECT:
@@ -76,7 +77,7 @@ def copy_project(destination: Path) -> Project:
             shutil.copy(source, destination / name)
     (destination / ".dvc").mkdir()
     shutil.copy(ROOT / ".dvc" / "config", destination / ".dvc" / "config")
-    (destination / "params.yaml").write_text(compose_parameters(destination, "suite=tiny"))
+    compose(destination, OVERRIDES)
     project = Project(destination)
     project.run("git", "init", "--quiet", ".")
     project.run("git", "add", "--all")

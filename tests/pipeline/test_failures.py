@@ -45,8 +45,8 @@ def mislabel(path: Path) -> None:
         (FINETUNE, TRAIN, truncate, "damaged"),
         (FINETUNE, TRAIN, Path.unlink, "no such file"),
         (FINETUNE, TRAIN, mislabel, "label 10 but only 10 classes"),
-        (("alpha_search", "mini-clip", "standard"), VECTOR, truncate, "damaged"),
-        (("alpha_search", "mini-clip", "standard"), VECTOR, corrupt, "damaged"),
+        (("alpha_search", "mini-clip", "standard", "standard"), VECTOR, truncate, "damaged"),
+        (("alpha_search", "mini-clip", "standard", "standard"), VECTOR, corrupt, "damaged"),
     ],
 )
 def test_a_damaged_input_is_named_in_one_line(

@@ -21,11 +21,13 @@ INSTANCES = [
     "pretrained@mini-clip",
     "head@mini-clip-textures",
     "finetune@mini-clip-textures-standard",
+    "finetune_regularised@mini-clip-textures-tau_jp",
     "task_vector@mini-clip-textures-standard",
     "single_task@mini-clip-standard",
     "alpha_search@mini-clip-standard",
     "addition@mini-clip-standard",
     "negation@mini-clip-standard",
+    "comparison@mini-clip",
     "report",
 ]
 
@@ -146,8 +148,7 @@ def test_forcing_every_stage_gives_the_same_bytes(clone: Project) -> None:
 
 
 def test_an_experiment_composes_the_parameters_and_runs_only_what_they_change(clone: Project) -> None:
-    output = clone.run("dvc", "exp", "run", "-S", "suite=tiny", "-S", "search.addition.points=3").stdout
-    ran = {line.split("'")[1].split("@")[0] for line in output.splitlines() if line.startswith("Running stage")}
+    ran = {name.split("@")[0] for name in clone.experiment("search.addition.points=3")}
     assert "alpha_search" in ran
     assert not ran & {"download", "prepare", "pretrained", "head", "finetune", "task_vector", "single_task"}
     assert len(pd.read_csv(clone.root / "data" / "measurements" / PARADIGM / "addition_curve.csv")) == 3
@@ -155,14 +156,37 @@ def test_an_experiment_composes_the_parameters_and_runs_only_what_they_change(cl
 
 def test_another_paradigm_reuses_what_does_not_depend_on_it(clone: Project) -> None:
     before = clone.lock()
-    output = clone.run("dvc", "exp", "run", "-S", "suite=tiny", "-S", "paradigm=ntk").stdout
-    ran = {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
+    ran = set(clone.experiment("paradigm=ntk", "paradigms=[ntk]"))
     assert {name.split("@")[0] for name in ran} == {
         *("finetune", "task_vector", "single_task", "alpha_search", "addition", "negation", "report")
     }
     assert all(name.endswith("-ntk") for name in ran - {"report"})
-    standard = {name: entry for name, entry in before.items() if name != "report"}
-    assert standard.items() <= clone.lock().items()
+    others = {name: entry for name, entry in before.items() if name != "report"}
+    assert others.items() <= clone.lock().items()
+
+
+def test_posthoc_trains_nothing_and_copies_no_vector(reproduced: Project) -> None:
+    lock = reproduced.lock()
+    made = {name.split("@")[0] for name in lock if name.endswith("-posthoc")}
+    assert made == {"single_task", "alpha_search", "addition", "negation"}
+    recipes = {path.name for path in (reproduced.root / "data" / "task_vectors" / "mini-clip").iterdir()}
+    assert recipes == {"standard", "tau_jp"}
+    read = [item["path"] for item in lock["addition@mini-clip-posthoc"]["deps"]]
+    assert "data/task_vectors/mini-clip/standard" in read
+    results = pd.read_csv(reproduced.root / "reports" / "results.csv").query("benchmark == 'single_task'")
+    of = {name: group["value"].tolist() for name, group in results.groupby("paradigm")}
+    assert of["posthoc"] != of["standard"]  # the same vectors in another space
+
+
+def test_only_a_regularised_fine_tuning_reads_other_tasks(reproduced: Project) -> None:
+    for name, entry in reproduced.lock().items():
+        read = {item["path"] for item in entry["deps"] if item["path"].startswith("data/tasks/train")}
+        if name.startswith("finetune@"):
+            assert read == {f"data/tasks/train/{name.split('-')[2]}.safetensors"}
+        elif name.startswith("finetune_regularised@"):
+            assert read == {"data/tasks/train"}
+        else:
+            assert not read
 
 
 def test_all_stages_are_covered(reproduced: Project) -> None:

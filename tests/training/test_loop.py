@@ -1,44 +1,27 @@
-"""Fine-tuning: against a hand-written loop in float64, its schedule, its determinism, its failures."""
+"""The training loop: what it does in every space, what cannot change its result, and its failures."""
 
-import copy
 import math
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 
-from pipeline.config import FinetuneSettings, Paradigm
+from pipeline.config import FinetuneSettings, Recipe, RegulariserSettings
 from pipeline.errors import UserError
 from pipeline.models.encoders import ImageEncoder
 from pipeline.models.heads import Head
-from pipeline.models.registry import ModelDefinition
 from pipeline.paradigms import make_trainable
 from pipeline.tasks import LabelledImages
-from pipeline.training import StepRecord, finetune, learning_rate, write_curve
+from pipeline.training import Plan, StepRecord, TrainingData, finetune, regulariser
 
-CPU = torch.device("cpu")
-STANDARD = Paradigm(trainable="all", trained_in="weight", evaluated_in="weight")
-EncoderFactory = Callable[[], ImageEncoder]
-HeadFactory = Callable[..., Head]
+Train = Callable[..., tuple[dict[str, Tensor], list[StepRecord]]]
+Recipes = Mapping[str, Recipe]
 ImageFactory = Callable[..., LabelledImages]
 
-
-def run(
-    encoder: ImageEncoder,
-    head: Head,
-    train: LabelledImages,
-    settings: FinetuneSettings,
-    epochs: int = 2,
-    seed: int = 0,
-) -> tuple[dict[str, Tensor], list[StepRecord]]:
-    records: list[StepRecord] = []
-    trainable = make_trainable(encoder, STANDARD)
-    trained = finetune(trainable, head, train, settings, epochs, seed, CPU, records.append)
-    return trained, records
+KINDS = ["weight", "tangent", "attention", "cyclic", "strict", "strict in weight space"]
+every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def separable(n: int) -> LabelledImages:
@@ -49,211 +32,217 @@ def separable(n: int) -> LabelledImages:
     return LabelledImages(images.astype(np.uint8), labels)
 
 
-def test_loss_falls_on_a_separable_task(
-    make_encoder: EncoderFactory, make_head: HeadFactory, finetune_settings: FinetuneSettings, base: dict[str, Tensor]
-) -> None:
-    trained, records = run(make_encoder(), make_head(2), separable(32), finetune_settings, epochs=8)
-    first, last = records[:4], records[-4:]
-    assert np.mean([r.loss for r in first]) > 0.4
-    assert np.mean([r.loss for r in last]) < 0.05
-    assert [r.accuracy for r in last] == [1] * 4
-    assert trained.keys() == base.keys()
-    assert all(not torch.equal(trained[name], base[name]) for name in base)
-
-
-def test_records(make_encoder: EncoderFactory, make_head: HeadFactory, finetune_settings: FinetuneSettings) -> None:
-    """19 images in batches of 8 are 2 steps per epoch; the rest waits for another epoch's order."""
-    _, records = run(make_encoder(), make_head(2), separable(19), finetune_settings, epochs=3)
-    assert [(r.step, r.epoch) for r in records] == [(0, 0), (1, 0), (2, 1), (3, 1), (4, 2), (5, 2)]
-    assert [r.lr for r in records] == [learning_rate(step, 6, finetune_settings) for step in range(6)]
-
-
-def test_fewer_images_than_a_batch(
-    make_encoder: EncoderFactory, make_head: HeadFactory, finetune_settings: FinetuneSettings
-) -> None:
-    _, records = run(make_encoder(), make_head(2), separable(5), finetune_settings, epochs=3)
-    assert len(records) == 3
-
-
-def test_head_is_frozen(
-    make_encoder: EncoderFactory, make_head: HeadFactory, finetune_settings: FinetuneSettings
-) -> None:
-    head = make_head(2)
-    before = head.weight.clone()
-    run(make_encoder(), head, separable(8), finetune_settings)
-    assert torch.equal(head.weight, before)
-
-
 def bits(tensors: dict[str, Tensor]) -> dict[str, bytes]:
     return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
 
 
-def test_seed_fixes_every_bit(
-    make_encoder: EncoderFactory, make_head: HeadFactory, make_images: ImageFactory, finetune_settings: FinetuneSettings
+def tau(trained: dict[str, Tensor], base: dict[str, Tensor]) -> Tensor:
+    """Flattened, without the bias of the keys: its gradient is zero but for rounding, which AdamW blows up."""
+    parts = []
+    for name, theta in trained.items():
+        difference = theta - base[name]
+        parts.append(torch.cat(difference.chunk(3)[::2]) if name.endswith("in_proj_bias") else difference.flatten())
+    return torch.cat(parts)
+
+
+@every_kind
+def test_loss_falls_on_a_separable_task(train: Train, recipes: Recipes, base: dict[str, Tensor], kind: str) -> None:
+    lr = 1e-3 if recipes[kind].trained_in == "weight" else 3e-3
+    trained, records = train(recipes[kind], separable(32), epochs=8.0, lr=lr)
+    first, last = records[:4], records[-4:]
+    assert np.mean([r.loss for r in first]) > 0.4
+    assert np.mean([r.loss for r in last]) < 0.1
+    assert [r.accuracy for r in last] == [1] * 4
+    assert len(trained) == (4 if kind == "attention" else len(base))
+    assert all(not torch.equal(trained[name], base[name]) for name in trained)
+    assert all(theta.dtype == torch.float32 for theta in trained.values())
+
+
+@every_kind
+def test_the_penalty_of_the_curve(train: Train, recipes: Recipes, kind: str) -> None:
+    """0 without a regulariser and before the first step."""
+    _, records = train(recipes[kind])
+    penalties = [record.penalty for record in records]
+    assert penalties[0] == 0
+    assert all((penalty > 0) == (recipes[kind].regulariser is not None) for penalty in penalties[1:])
+
+
+@pytest.mark.parametrize("kind", ["cyclic", "strict", "strict in weight space"])
+def test_the_first_step_is_that_of_no_regulariser(train: Train, recipes: Recipes, kind: str) -> None:
+    """τ is 0, and the loss of the curve is the task's own; from the second step on they go apart."""
+    plain = recipes[kind].model_copy(update={"regulariser": None})
+    (expected, [first]), (found, [record]) = train(plain, epochs=0.5), train(recipes[kind], epochs=0.5)
+    assert bits(found) == bits(expected)
+    assert record == first
+    assert bits(train(recipes[kind], epochs=1.0)[0]) != bits(train(plain, epochs=1.0)[0])
+
+
+def test_a_penalty_keeps_tau_j_p_small(
+    train: Train, make_recipe: Callable[..., Recipe], make_tau_jp: Callable[..., RegulariserSettings]
 ) -> None:
+    """The more, the larger λ."""
+    last = []
+    for weight in (0.0, 0.3, 3.0):
+        recipe = make_recipe("tangent", make_tau_jp("strict", weight=weight, batch_size=7))
+        _, records = train(recipe, separable(16), epochs=12.0, crop_padding=0)
+        last.append(records[-1].penalty)
+    assert last[0] > 1.5 * last[1] > 2.0 * last[2]
+
+
+@pytest.mark.parametrize(
+    ("images", "epochs", "steps"),
+    [
+        (19, 3.0, [(0, 0), (1, 0), (2, 1), (3, 1), (4, 2), (5, 2)]),  # 3 images are left over in every epoch
+        (5, 3.0, [(0, 0), (1, 1), (2, 2)]),  # fewer than a batch
+        (32, 0.5, [(0, 0), (1, 0)]),
+        (32, 1.25, [(0, 0), (1, 0), (2, 0), (3, 0), (4, 1)]),
+        (32, 0.01, [(0, 0)]),  # at least one
+    ],
+)
+def test_steps_and_epochs(
+    train: Train,
+    recipes: Recipes,
+    finetune_settings: FinetuneSettings,
+    images: int,
+    epochs: float,
+    steps: list[tuple[int, int]],
+) -> None:
+    """Batches of 8; the schedule is as long as the steps, and each of them is reported once."""
+    seen: list[StepRecord] = []
+    _, records = train(recipes["weight"], separable(images), epochs=epochs, on_step=seen.append)
+    assert [(r.step, r.epoch) for r in records] == steps
+    assert seen == records
+    plan = Plan(finetune_settings, 1e-3, epochs, 0)
+    assert [r.lr for r in records] == [plan.learning_rate(step, len(steps)) for step in range(len(steps))]
+
+
+def test_head_is_frozen(
+    make_encoder: Callable[[], ImageEncoder],
+    make_head: Callable[..., Head],
+    recipes: Recipes,
+    finetune_settings: FinetuneSettings,
+) -> None:
+    head = make_head(2)
+    before = head.weight.clone()
+    model, plan = make_trainable(make_encoder(), recipes["weight"]), Plan(finetune_settings, 1e-3, 2.0, 0)
+    finetune(model, TrainingData(separable(8), head), plan, torch.device("cpu"), lambda record: None)
+    assert torch.equal(head.weight, before)
+
+
+@every_kind
+def test_seed_fixes_every_bit(train: Train, recipes: Recipes, kind: str) -> None:
     results = []
     for seed, noise in ((0, 1), (0, 2), (1, 1)):
         torch.manual_seed(noise)  # nobody else's random numbers matter
         np.random.seed(noise)
-        trained, records = run(make_encoder(), make_head(2), make_images(16), finetune_settings, seed=seed)
+        trained, records = train(recipes[kind], seed=seed)
         results.append((bits(trained), records))
     assert results[0] == results[1]
     assert results[0][0] != results[2][0]
 
 
-def test_augmentation_has_an_effect(
-    make_encoder: EncoderFactory, make_head: HeadFactory, make_images: ImageFactory, finetune_settings: FinetuneSettings
+def test_augmentation_has_an_effect(train: Train, recipes: Recipes) -> None:
+    assert bits(train(recipes["weight"])[0]) != bits(train(recipes["weight"], crop_padding=0)[0])
+
+
+@every_kind
+@pytest.mark.parametrize("accumulation", [3, 8])
+def test_micro_batches_change_nothing(
+    train: Train, recipes: Recipes, base: dict[str, Tensor], kind: str, accumulation: int
 ) -> None:
-    plain = finetune_settings.model_copy(update={"crop_padding": 0})
-    first, _ = run(make_encoder(), make_head(2), make_images(8), finetune_settings)
-    second, _ = run(make_encoder(), make_head(2), make_images(8), plain)
-    assert bits(first) != bits(second)
+    """But the order of summation. Gradients are clipped as a whole: their norm is that of the batch, and too large."""
+    options = {"epochs": 4.0, "max_grad_norm": 0.5}
+    trained, records = train(recipes[kind], **options)
+    divided, found = train(recipes[kind], accumulation=accumulation, **options)
+    for name in ("loss", "penalty", "accuracy", "grad_norm"):
+        expected = [getattr(record, name) for record in records]
+        assert [getattr(record, name) for record in found] == pytest.approx(expected, rel=1e-5, abs=1e-6), name
+    assert min(record.grad_norm for record in records) > 0.5
+    expected = tau(trained, base)
+    assert (tau(divided, base) - expected).norm() < 1e-4 * expected.norm()
 
 
-def hand_written_adamw(
-    encoder: ImageEncoder,
-    definition: ModelDefinition,
-    head: Head,
-    train: LabelledImages,
-    settings: FinetuneSettings,
-    epochs: int,
-) -> tuple[dict[str, Tensor], list[float], list[float]]:
-    """Weights, losses and gradient norms of the same training in float64, from the formulas of AdamW."""
-    visual = copy.deepcopy(encoder.visual).double()
-    weights = {name: p.detach().clone() for name, p in visual.named_parameters()}
-    first = {name: torch.zeros_like(w) for name, w in weights.items()}
-    second = {name: torch.zeros_like(w) for name, w in weights.items()}
-    mean = torch.tensor(definition.mean, dtype=torch.float64).view(1, 3, 1, 1)
-    std = torch.tensor(definition.std, dtype=torch.float64).view(1, 3, 1, 1)
-    pixels = (torch.from_numpy(train.images).double() / 255 - mean) / std
-    rows, batch_size = head.weight.double(), settings.batch_size
-    steps = epochs * (len(train) // batch_size)
-    losses, norms = [], []
-    for step in range(steps):
-        epoch, place = divmod(step, len(train) // batch_size)
-        order = np.random.default_rng([0, 0, epoch]).permutation(len(train))
-        batch = order[place * batch_size : (place + 1) * batch_size]
-        leaves = {name: w.clone().requires_grad_(True) for name, w in weights.items()}
-        embeddings = torch.func.functional_call(visual, leaves, (pixels[batch],))
-        cosines = (embeddings / (embeddings**2).sum(dim=1, keepdim=True).sqrt()) @ rows.T
-        log_shares = cosines - torch.logsumexp(cosines, dim=1, keepdim=True)
-        loss = -log_shares[torch.arange(batch_size), train.labels[batch]].mean()
-        gradients = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
-        norm = math.sqrt(sum(float((g**2).sum()) for g in gradients.values()))
-        losses.append(loss.item())
-        norms.append(norm)
-        lr = learning_rate(step, steps, settings)
-        for name, gradient in gradients.items():
-            clipped = gradient * min(1.0, settings.max_grad_norm / norm)
-            first[name] = 0.9 * first[name] + 0.1 * clipped
-            second[name] = 0.999 * second[name] + 0.001 * clipped**2
-            m, v = first[name] / (1 - 0.9 ** (step + 1)), second[name] / (1 - 0.999 ** (step + 1))
-            weights[name] = weights[name] * (1 - lr * settings.weight_decay) - lr * m / (v.sqrt() + 1e-8)
-    return weights, losses, norms
+@every_kind
+def test_bf16_stays_close_to_fp32(train: Train, recipes: Recipes, base: dict[str, Tensor], kind: str) -> None:
+    """Under autocast, with weights and optimiser in fp32: bf16 keeps 8 bits, of which AdamW makes what it can."""
+    full, mixed = (train(recipes[kind], epochs=4.0, precision=precision) for precision in ("fp32", "bf16"))
+    assert bits(full[0]) != bits(mixed[0])
+    assert all(theta.dtype == torch.float32 for theta in mixed[0].values())
+    # They are no bf16 numbers in disguise.
+    assert any(not torch.equal(theta, theta.bfloat16().float()) for theta in mixed[0].values())
+    assert [r.loss for r in mixed[1]] == pytest.approx([r.loss for r in full[1]], rel=0.02)
+    assert [r.penalty for r in mixed[1]] == pytest.approx([r.penalty for r in full[1]], rel=0.05, abs=1e-6)
+    cosine = torch.nn.functional.cosine_similarity(tau(full[0], base), tau(mixed[0], base), dim=0)
+    assert cosine > 0.99
 
 
-def moved(tuned: dict[str, Tensor], base: dict[str, Tensor]) -> Tensor:
-    """τ, flattened, without the bias of the keys: its gradient is zero but for rounding, which AdamW blows up."""
-    parts = []
-    for name in sorted(base):
-        difference = tuned[name].double() - base[name].double()
-        if name.endswith("in_proj_bias"):
-            query, key, value = difference.chunk(3)
-            assert key.abs().max() <= difference.abs().max()
-            difference = torch.cat([query, value])
-        parts.append(difference.flatten())
-    return torch.cat(parts)
-
-
-@pytest.mark.parametrize(
-    ("epochs", "batch_size", "weight_decay", "max_grad_norm"), [(1, 8, 0.0, 1e9), (2, 4, 0.1, 0.5), (3, 4, 0.0, 2.0)]
-)
-def test_training_equals_a_hand_written_loop(
-    epochs: int,
-    batch_size: int,
-    weight_decay: float,
-    max_grad_norm: float,
-    make_encoder: EncoderFactory,
-    make_head: HeadFactory,
-    make_images: ImageFactory,
-    tiny_definition: ModelDefinition,
-    base: dict[str, Tensor],
-) -> None:
-    settings = FinetuneSettings(
-        lr=1e-3,
-        batch_size=batch_size,
-        weight_decay=weight_decay,
-        warmup=0.5 if epochs > 1 else 0.0,
-        max_grad_norm=max_grad_norm,
-        crop_padding=0,
-    )
-    head, train = make_head(3), make_images(8, classes=3)
-    trained, records = run(make_encoder(), head, train, settings, epochs)
-    weights, losses, norms = hand_written_adamw(make_encoder(), tiny_definition, head, train, settings, epochs)
-    np.testing.assert_allclose([r.loss for r in records], losses, rtol=1e-3)
-    np.testing.assert_allclose([r.grad_norm for r in records], norms, rtol=1e-2)
-    found, expected = moved(trained, base), moved(weights, base)
-    assert (found - expected).norm() / expected.norm() < 1e-2
-    if max_grad_norm < 1e9:
-        assert max(norms) > max_grad_norm  # clipping took part
-
-
-def settings_with(lr: float, warmup: float) -> FinetuneSettings:
-    return FinetuneSettings(lr=lr, batch_size=1, weight_decay=0.0, warmup=warmup, max_grad_norm=1.0, crop_padding=0)
-
-
-@pytest.mark.parametrize(("steps", "warmup"), [(40, 0.1), (7, 0.5), (100, 0.0), (1, 0.1), (10, 1.0), (3, 0.3)])
-def test_schedule_equals_torch(steps: int, warmup: float) -> None:
-    settings = settings_with(0.3, warmup)
-    found = [learning_rate(step, steps, settings) for step in range(steps)]
-    rising = round(warmup * steps)
-    weight = torch.nn.Parameter(torch.zeros(1))
-    expected = []
-    if rising:
-        optimizer = torch.optim.SGD([weight], lr=0.3)
-        scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / rising, 1.0, max(1, rising - 1))
-        for _ in range(rising):
-            expected.append(optimizer.param_groups[0]["lr"])
-            optimizer.step()
-            scheduler.step()
-    if steps > rising:
-        optimizer = torch.optim.SGD([weight], lr=0.3)
-        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps - rising)
-        for _ in range(steps - rising):
-            expected.append(optimizer.param_groups[0]["lr"])
-            optimizer.step()
-            cosine.step()
-    np.testing.assert_allclose(found, expected, rtol=1e-9)
-    assert all(lr > 0 for lr in found)
-
-
-def test_loss_that_is_no_number(
-    make_encoder: EncoderFactory, make_head: HeadFactory, make_images: ImageFactory, finetune_settings: FinetuneSettings
-) -> None:
-    settings = finetune_settings.model_copy(update={"lr": 1e30})
+@pytest.mark.parametrize(("kind", "said"), [("weight", "loss is nan"), ("cyclic", "penalty is inf")])
+def test_numbers_that_are_none(train: Train, recipes: Recipes, kind: str, said: str) -> None:
     with pytest.raises(UserError) as error:
-        run(make_encoder(), make_head(2), make_images(16), settings, epochs=5)
+        train(recipes[kind], lr=1e30, epochs=5.0)
     line = str(error.value)
-    assert line.startswith("loss is nan at step 1 of 10 ")
+    assert line.startswith(f"{said} at step 1 of 10 ")
     assert "finetune.lr" in line
     assert "params.yaml" in line
     assert "\n" not in line
 
 
-def test_weights_that_the_last_step_broke(
-    make_encoder: EncoderFactory, make_head: HeadFactory, make_images: ImageFactory, finetune_settings: FinetuneSettings
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_penalty_that_is_no_number(
+    train: Train, recipes: Recipes, monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
+    """It is named, not the loss, which is fine."""
+    monkeypatch.setattr(regulariser, "_functions", dict(regulariser._functions))
+
+    @regulariser("broken")
+    def broken(encoder: object, images: object, options: object) -> Tensor:
+        return torch.tensor(value, requires_grad=True)
+
+    settings = RegulariserSettings(name="broken", weight=1.0, options={}, others=None)
+    with pytest.raises(UserError, match=f"^penalty is {value} at step 0 of 4 "):
+        train(recipes["weight"].model_copy(update={"regulariser": settings}))
+
+
+def test_weights_that_the_last_step_broke(train: Train, recipes: Recipes) -> None:
     """No further loss would show it."""
-    settings = finetune_settings.model_copy(update={"lr": 1e30, "weight_decay": 1e30})
     with pytest.raises(UserError, match=r"^weights are NaN or infinite after the last of 1 steps; lower finetune\.lr"):
-        run(make_encoder(), make_head(2), make_images(8), settings, epochs=1)
+        train(recipes["weight"], separable(8), lr=1e30, weight_decay=1e30, epochs=1.0)
 
 
-def test_curve_is_a_table_of_all_steps(tmp_path: Path) -> None:
-    records = [StepRecord(0, 0, 2.3456789, 0.125, 1e-4, 12.5), StepRecord(1, 0, 1 / 3, 0.25, 5e-5, 1e-9)]
-    write_curve(tmp_path / "curve.csv", records)
-    assert (tmp_path / "curve.csv").read_text() == (
-        "step,epoch,loss,accuracy,lr,grad_norm\n0,0,2.34568,0.125,0.0001,12.5\n1,0,0.333333,0.25,5e-05,1e-09\n"
+@pytest.mark.parametrize(("images", "accumulation"), [(16, 9), (5, 6)])
+def test_a_batch_that_cannot_be_divided(train: Train, recipes: Recipes, images: int, accumulation: int) -> None:
+    line = (
+        f"^a batch of {min(8, images)} images cannot be divided among 1 processes with {accumulation} micro-batches; "
     )
-    found = pd.read_csv(tmp_path / "curve.csv")
-    assert found["loss"].tolist() == pytest.approx([r.loss for r in records], rel=1e-5)
+    with pytest.raises(UserError, match=line):
+        train(recipes["weight"], separable(images), accumulation=accumulation)
+
+
+def test_no_other_task(
+    make_encoder: Callable[[], ImageEncoder],
+    make_head: Callable[..., Head],
+    recipes: Recipes,
+    finetune_settings: FinetuneSettings,
+) -> None:
+    """As when the only other task is the task itself."""
+    plan = Plan(finetune_settings, 1e-3, 1.0, 0, recipes["cyclic"].regulariser)
+    model = make_trainable(make_encoder(), recipes["cyclic"])
+    with pytest.raises(UserError, match=r"^regulariser tau_jp: no other task is left to take images of; name some$"):
+        finetune(model, TrainingData(separable(8), make_head(2)), plan, torch.device("cpu"), lambda record: None)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"name": "tau_pj"}, "regulariser: 'tau_pj' is unknown; legal are .*tau_jp"),
+        ({"options": {"norm": "l1"}}, "regulariser tau_jp: options are .*'l1'.*; legal are norm: l2 and norm: squared"),
+        ({"others": None}, "regulariser tau_jp: others is null; say whose images it penalises"),
+    ],
+)
+def test_a_regulariser_that_is_described_wrongly(
+    train: Train, recipes: Recipes, change: dict[str, object], line: str
+) -> None:
+    settings = recipes["cyclic"].regulariser
+    assert settings is not None
+    with pytest.raises(UserError, match=f"^{line}$"):
+        train(recipes["cyclic"].model_copy(update={"regulariser": settings.model_copy(update=change)}))

@@ -1,0 +1,51 @@
+"""The processes that share one fine-tuning: this one alone, or those that torchrun started."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True)
+class Processes:
+    """``count`` processes, of which this one has the given ``rank``."""
+
+    rank: int = 0
+    count: int = 1
+
+    def share(self, batch: Tensor) -> Tensor:
+        """This process's part of a global batch that all of them know."""
+        return batch[self.rank :: self.count]
+
+    def total(self, *values: float) -> list[float]:
+        """Sums over all processes."""
+        if self.count == 1:
+            return list(values)
+        summed = torch.tensor(values, dtype=torch.float64)
+        distributed.all_reduce(summed)
+        return summed.tolist()
+
+    def replicate(self, module: nn.Module) -> nn.Module:
+        """The module whose backward pass averages gradients over the processes."""
+        return module if self.count == 1 else DistributedDataParallel(module)
+
+    def alone(self, replica: nn.Module) -> AbstractContextManager[None]:
+        """While the block runs, gradients only add up in this process: more of them follow in the same step."""
+        return replica.no_sync() if isinstance(replica, DistributedDataParallel) else nullcontext()
+
+
+@contextmanager
+def joined() -> Iterator[Processes]:
+    """Join the processes that torchrun started beside this one, if it did."""
+    if not distributed.is_torchelastic_launched():
+        yield Processes()
+        return
+    # By the device of the tensors: gloo for the CPU, nccl for GPUs.
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield Processes(distributed.get_rank(), distributed.get_world_size())
+    finally:
+        distributed.destroy_process_group()

@@ -1,0 +1,204 @@
+"""params.yaml as it is composed from conf/: every option of every group, and the entries that follow from others."""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.config import LegalNames, load_parameters
+from pipeline.config.derived import derive
+from pipeline.models import model_names
+from pipeline.tasks import task_names
+
+Content = dict[str, Any]
+Composed = Callable[..., Content]
+
+ROOT = Path(__file__).parents[2]
+GROUPS = {
+    group.name: sorted(path.stem for path in group.glob("*.yaml"))
+    for group in (ROOT / "conf").iterdir()
+    if group.is_dir()
+}
+PARADIGMS, SUITES, MODELS = GROUPS["paradigm"], GROUPS["suite"], GROUPS["model"]
+LEGAL = LegalNames(task_names(), model_names())
+
+# Design, section 4: trainable, trained in, evaluated in, mode of τJp.
+DESIGN = {
+    "standard": ("all", "weight", "weight", None),
+    "posthoc": ("all", "weight", "tangent", None),
+    "ntk": ("all", "tangent", "tangent", None),
+    "attention": ("attention", "weight", "weight", None),
+    "attention_bias": ("attention_bias", "weight", "weight", None),
+    "linear": ("linear", "weight", "weight", None),
+    "linear_bias": ("linear_bias", "weight", "weight", None),
+    "tau_jp": ("all", "tangent", "tangent", "cyclic"),
+    "tau_jp_strict": ("all", "tangent", "tangent", "strict"),
+}
+# What each option of the group means, where it is not the one paradigm of its name.
+SEVERAL = {"main": ["standard", "posthoc", "ntk", "attention", "tau_jp"], "all": list(DESIGN)}
+
+
+def legal_dump(content: Content, directory: Path) -> Content:
+    """The parameters as the schema reads them back from YAML."""
+    path = directory / "params.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return load_parameters(path, LEGAL).model_dump(mode="json")
+
+
+def test_params_yaml_is_the_composed_default(composed: Composed, committed: Content) -> None:
+    assert committed == composed()
+
+
+def test_the_default_is_the_mini_suite_with_the_main_paradigms(composed: Composed) -> None:
+    assert composed() == composed("suite=mini", "model=mini_clip", "paradigm=main")
+
+
+def test_the_groups_have_options() -> None:
+    assert set(PARADIGMS) == {*DESIGN, *SEVERAL}
+    assert {"mini", "tiny"} <= set(SUITES)
+    assert {"mini_clip", "vit_b_32", "vit_b_16", "vit_l_14"} <= set(MODELS)
+
+
+@pytest.mark.parametrize(("suite", "paradigm"), list(product(SUITES, PARADIGMS)))
+def test_every_paradigm_is_legal_with_every_suite(
+    suite: str, paradigm: str, composed: Composed, tmp_path: Path
+) -> None:
+    content = composed(f"suite={suite}", f"paradigm={paradigm}")
+    assert legal_dump(content, tmp_path) == content
+    assert content["suite"] == suite
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_is_legal(model: str, composed: Composed, tmp_path: Path) -> None:
+    content = composed(f"model={model}")
+    assert legal_dump(content, tmp_path) == content
+    assert [name.lower().replace("-", "_") for name in content["models"]] == [model]
+
+
+@pytest.mark.parametrize("option", PARADIGMS)
+def test_entries_that_follow_from_the_paradigm(option: str, composed: Composed) -> None:
+    content = composed(f"paradigm={option}")
+    chosen = SEVERAL.get(option, [option])
+    recipe_of = {name: "standard" if name == "posthoc" else name for name in chosen}
+    recipes = list(dict.fromkeys(recipe_of.values()))
+    assert content["paradigms"] == chosen
+    assert content["datasets"] == [*content["tasks"], content["control"]]
+    assert content["recipes"] == recipes
+    assert content["plain_recipes"] == [name for name in recipes if not name.startswith("tau_jp")]
+    assert content["regularised_recipes"] == [name for name in recipes if name.startswith("tau_jp")]
+    assert content["evaluations"] == {
+        f"mini-clip-{name}": {"model": "mini-clip", "paradigm": name, "recipe": recipe_of[name]} for name in chosen
+    }
+    assert list(content["evaluations"]) == [f"mini-clip-{name}" for name in chosen]
+
+
+def test_evaluations_are_models_times_paradigms(composed: Composed, tmp_path: Path) -> None:
+    content = composed("models=[mini-clip,ViT-B-32]", "paradigm=main", "paradigms=[ntk,posthoc]")
+    found = content["evaluations"]
+    assert list(found) == ["mini-clip-ntk", "mini-clip-posthoc", "ViT-B-32-ntk", "ViT-B-32-posthoc"]
+    assert found["ViT-B-32-ntk"] == {"model": "ViT-B-32", "paradigm": "ntk", "recipe": "ntk"}
+    assert found["mini-clip-posthoc"] == {"model": "mini-clip", "paradigm": "posthoc", "recipe": "standard"}
+    assert content["recipes"] == ["ntk", "standard"]
+    legal_dump(content, tmp_path)
+
+
+def test_a_recipe_that_several_paradigms_share_is_trained_once() -> None:
+    entries = derive(["m"], ["t"], "c", ["p", "q", "r"], {"p": "b", "q": "a", "r": "b"}, {"a": True, "b": False})
+    assert entries["recipes"] == ["b", "a"]
+    assert entries["plain_recipes"] == ["b"]
+    assert entries["regularised_recipes"] == ["a"]
+    assert [entry["recipe"] for entry in entries["evaluations"].values()] == ["b", "a", "b"]
+
+
+@pytest.mark.parametrize("name", DESIGN)
+def test_paradigms_are_those_of_the_design(name: str, composed: Composed) -> None:
+    content = composed("paradigm=all")
+    paradigm = content["paradigm"][name]
+    recipe = content["recipe"][paradigm["recipe"]]
+    regulariser = recipe["regulariser"]
+    mode = regulariser and regulariser["others"]["mode"]
+    assert (recipe["trainable"], recipe["trained_in"], paradigm["evaluated_in"], mode) == DESIGN[name]
+    if regulariser:  # Yoshida et al.: the norm, not squared, of 16 images of every other task and of the control
+        assert (regulariser["name"], regulariser["options"]) == ("tau_jp", {"norm": "l2"})
+        assert regulariser["others"]["tasks"] == content["tasks"]
+        assert regulariser["others"]["control"] == content["control"]
+        assert regulariser["others"]["batch_size"] == 16
+
+
+def test_regularised_recipes_follow_the_suite(composed: Composed) -> None:
+    content = composed("suite=tiny", "paradigm=tau_jp", "tasks=[textures]", "control=optdigits")
+    others = content["recipe"]["tau_jp"]["regulariser"]["others"]
+    assert (others["tasks"], others["control"]) == (["textures"], "optdigits")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("finetune.lr", 1e-3),
+        ("finetune.accumulation", 4),
+        ("schedule.ntk.length", 0.5),
+        ("recipe.tau_jp.regulariser.weight", 0.1),
+        ("recipe.tau_jp.regulariser.others.control", None),
+        ("resume.interval", 7),
+    ],
+)
+def test_an_override_changes_what_it_names_and_nothing_else(
+    key: str, value: object, composed: Composed, tmp_path: Path
+) -> None:
+    found, expected = composed(f"{key}={'null' if value is None else value}"), composed()
+    assert legal_dump(found, tmp_path) == found
+    *parents, last = key.split(".")
+    section = expected
+    for part in parents:
+        section = section[part]
+    assert section[last] != value
+    section[last] = value
+    assert found == expected
+
+
+MINE = """# @package _global_
+defaults:
+  - standard
+  - _self_
+paradigms: [mine, standard]
+schedule:
+  mine: { lr: 1e-4, length: 0.5 }
+recipe:
+  mine:
+    trainable: my_selection
+    trained_in: weight
+    regulariser: { name: my_penalty, weight: 0.1, options: { strength: 2.0, loud: true }, others: null }
+    extension: { path: extensions/mine.py, sha256: "${sha256:extensions/mine.py}" }
+paradigm:
+  mine: { recipe: mine, evaluated_in: tangent, negation_grid: null }
+"""
+
+
+def test_a_new_paradigm_is_one_file(tmp_path: Path) -> None:
+    """With an extension, whose hash the composition fills in; in a process of its own, as DVC composes."""
+    shutil.copytree(ROOT / "conf", tmp_path / "conf", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "conf" / "paradigm" / "mine.yaml").write_text(MINE, encoding="utf-8")
+    (tmp_path / "extensions").mkdir()
+    (tmp_path / "extensions" / "mine.py").write_text("# registers my_selection and my_penalty\n")
+    command = (
+        "from pathlib import Path; from tauflow.composition import compose; compose(Path.cwd(), ['paradigm=mine'])"
+    )
+    subprocess.run([sys.executable, "-c", command], cwd=tmp_path, check=True)
+    parameters = load_parameters(tmp_path / "params.yaml", LEGAL)
+    extension = parameters.recipe["mine"].extension
+    assert extension is not None
+    assert extension.sha256 == hashlib.sha256((tmp_path / extension.path).read_bytes()).hexdigest()
+    regulariser = parameters.recipe["mine"].regulariser
+    assert regulariser is not None
+    assert regulariser.options == {"strength": 2.0, "loud": True}
+    assert regulariser.others is None
+    assert parameters.recipes == ["mine", "standard"]
+    assert (parameters.plain_recipes, parameters.regularised_recipes) == (["standard"], ["mine"])
+    assert list(parameters.evaluations) == ["mini-clip-mine", "mini-clip-standard"]

@@ -1,0 +1,50 @@
+"""Paired differences between paradigms, against resampling images one by one."""
+
+import numpy as np
+import pytest
+
+from pipeline.config import IntervalSettings
+from pipeline.evaluation.comparison import Outcome, bootstrap_difference, measure_difference
+from pipeline.measurements import Recorder
+
+
+def outcome(seed: int, n: int, edited: float, single: float) -> Outcome:
+    random = np.random.default_rng(seed)
+    return Outcome(random.random(n) < edited, random.random(n) < single)
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_difference_equals_resampling_images(normalised: bool, intervals: IntervalSettings) -> None:
+    ours, theirs = outcome(0, 300, 0.7, 0.9), outcome(1, 300, 0.5, 0.8)
+
+    def difference(chosen: np.ndarray) -> float:
+        each = [o.edited[chosen].mean() / (o.single[chosen].mean() if normalised else 1.0) for o in (ours, theirs)]
+        return float(each[0] - each[1])
+
+    found = bootstrap_difference(ours, theirs, normalised, intervals, stream=0)
+    assert found.value == pytest.approx(difference(np.arange(300)))
+    random = np.random.default_rng(7)
+    direct = [difference(random.integers(0, 300, 300)) for _ in range(4000)]
+    estimate = found.estimate(intervals)
+    np.testing.assert_allclose([estimate.low, estimate.high], np.quantile(direct, [0.025, 0.975]), atol=0.012)
+
+
+def test_pairing_makes_the_interval_narrower(intervals: IntervalSettings) -> None:
+    """Two models that are right on the same images differ surely, however few images there are."""
+    edited = np.arange(50) < 30
+    ours = Outcome(edited, np.ones(50, bool))
+    theirs = Outcome(np.arange(50) < 29, np.ones(50, bool))
+    estimate = bootstrap_difference(ours, theirs, False, intervals, 0).estimate(intervals)
+    assert estimate.value == pytest.approx(0.02)
+    assert estimate.high - estimate.low < 0.1  # 0.27 if the two were resampled apart
+
+
+def test_rows_name_the_reference(intervals: IntervalSettings) -> None:
+    ours = {"a": outcome(0, 40, 0.7, 0.9), "b": outcome(1, 40, 0.6, 0.9)}
+    theirs = {"a": outcome(2, 40, 0.5, 0.9), "b": outcome(3, 40, 0.5, 0.8)}
+    rows = measure_difference(Recorder("m", "ntk", 0), "tuned", ours, theirs, "standard", intervals)
+    found = {(row.metric, row.task): row.value for row in rows}
+    assert set(found) == {(f"{m}_minus_standard", t) for m in ("accuracy", "normalized") for t in ("a", "b", "mean")}
+    accuracy = [found["accuracy_minus_standard", task] for task in ("a", "b")]
+    assert found["accuracy_minus_standard", "mean"] == pytest.approx(np.mean(accuracy))
+    assert accuracy[0] == pytest.approx(ours["a"].edited.mean() - theirs["a"].edited.mean())

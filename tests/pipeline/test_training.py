@@ -1,0 +1,146 @@
+"""Fine-tuning through its real stages: killed and resumed, on several processes, with parts from outside."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.files import read_arrays
+from tests.pipeline.conftest import Project
+
+pytestmark = pytest.mark.pipeline
+
+TEXTURES = ("mini-clip", "textures")
+CHECKPOINTS = Path("data/checkpoints/mini-clip")
+
+
+def resume_files(project: Project) -> list[Path]:
+    return sorted((project.root / ".tauflow" / "resume").glob("*.safetensors"))
+
+
+def kill_midway(project: Project, stage: str, recipe: str) -> None:
+    """Start the stage, and kill it with SIGKILL as soon as it has saved something."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"stages.{stage}", *TEXTURES, recipe],
+        cwd=project.root,
+        env={**os.environ, "TAUFLOW_TRACKER": "off"},
+        stdout=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not resume_files(project):
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(("stage", "recipe"), [("finetune", "standard"), ("finetune_regularised", "tau_jp")])
+def test_a_killed_fine_tuning_is_resumed_and_ends_with_the_same_bytes(clone: Project, stage: str, recipe: str) -> None:
+    outputs = [clone.root / item["path"] for item in clone.lock()[f"{stage}@mini-clip-textures-{recipe}"]["outs"]]
+    expected = {path: path.read_bytes() for path in outputs}
+    for path in outputs:
+        path.unlink()
+    kill_midway(clone, stage, recipe)
+    assert not any(path.exists() for path in outputs)
+    output = clone.run("python", "-m", f"stages.{stage}", *TEXTURES, recipe).stdout
+    assert "9 steps, of which " in output
+    assert {path: path.read_bytes() for path in outputs} == expected
+    assert resume_files(clone) == []
+
+
+def test_what_was_saved_with_other_parameters_is_not_resumed_from(clone: Project) -> None:
+    kill_midway(clone, "finetune", "standard")
+    (stale,) = resume_files(clone)
+    clone.set_parameter("finetune.lr", 1e-5)
+    output = clone.run("python", "-m", "stages.finetune", *TEXTURES, "standard").stdout
+    assert "9 steps, last loss" in output
+    assert resume_files(clone) == [stale]
+
+
+def test_two_processes_of_torchrun_train_the_same_model(clone: Project) -> None:
+    path = clone.root / CHECKPOINTS / "standard" / "textures.safetensors"
+    base, _ = read_arrays(clone.root / "data" / "models" / "mini-clip" / "image_encoder.safetensors")
+    alone, _ = read_arrays(path)
+    clone.set_parameter("finetune.processes", 2)
+    clone.repro("--single-item", "finetune@mini-clip-textures-standard")
+    shared, _ = read_arrays(path)
+    # Not the same bits: the order of summation differs, and the key biases, whose gradient is zero but for rounding,
+    # move anywhere in AdamW.
+    moved = {name: tensor - base[name] for name, tensor in alone.items() if not name.endswith("in_proj_bias")}
+    off = {name: shared[name] - alone[name] for name in moved}
+    norm = {key: np.sqrt(sum((t**2).sum() for t in each.values())) for key, each in (("τ", moved), ("off", off))}
+    assert norm["off"] < 0.02 * norm["τ"]
+    journal = max((clone.root / ".tauflow" / "journal").glob("*.jsonl"))
+    events = [json.loads(line) for line in journal.read_text().splitlines()]
+    steps = [event["step"] for event in events if event["event"] == "metrics" and "loss" in event["values"]]
+    assert steps == list(range(9))  # one process logs, not two
+    assert events[-1]["status"] == "FINISHED"
+
+
+EXTENSION = """
+from pipeline.paradigms import selection
+from pipeline.training import regulariser
+
+@selection("layer_norms")
+def is_layer_norm(name):
+    return ".ln_" in name
+
+@regulariser("distance")
+def distance(encoder, images, options):
+    assert images is None
+    return sum((p - encoder.base[n]).square().sum() for n, p in encoder.trained.items()) ** options["power"]
+"""
+PARADIGM = """# @package _global_
+paradigms: [norms]
+recipe:
+  norms:
+    trainable: layer_norms
+    trained_in: tangent
+    regulariser:
+      name: distance
+      weight: 0.01
+      options: { power: 1 }
+      others: null
+    extension:
+      path: extensions/norms.py
+      sha256: ${sha256:extensions/norms.py}
+schedule:
+  norms: { lr: 1e-3, length: 0.5 }
+paradigm:
+  norms:
+    recipe: norms
+    evaluated_in: tangent
+    negation_grid: null
+"""
+
+
+def test_a_paradigm_is_one_yaml_file_and_its_parts_one_python_file(clone: Project) -> None:
+    before = clone.lock()
+    (clone.root / "extensions").mkdir()
+    (clone.root / "extensions" / "norms.py").write_text(EXTENSION)
+    (clone.root / "conf" / "paradigm" / "norms.yaml").write_text(PARADIGM)
+    ran = clone.experiment("paradigm=norms", "paradigms=[norms]")
+    assert {name.split("-")[-1] for name in ran} == {"norms", "report"}
+    assert {name for name in ran if name.startswith("finetune")} == {
+        "finetune_regularised@mini-clip-optdigits-norms",
+        "finetune_regularised@mini-clip-textures-norms",
+    }
+    trained, _ = read_arrays(clone.root / CHECKPOINTS / "norms" / "textures.safetensors")
+    assert trained
+    assert all(".ln_" in name for name in trained)
+    assert {n: e for n, e in before.items() if n != "report"}.items() <= clone.lock().items()
+
+    with (clone.root / "extensions" / "norms.py").open("a") as file:
+        file.write("# changed\n")
+    result = clone.run("python", "-m", "stages.finetune_regularised", *TEXTURES, "norms", check=False)
+    assert result.returncode == 1
+    (line,) = result.stderr.strip().splitlines()
+    assert "extensions/norms.py" in line
+    assert "SHA-256" in line

@@ -1,0 +1,157 @@
+"""Fine-tunings to run on one process or on several: ``torchrun … shared_runs.py DIRECTORY`` writes what each gives.
+
+Imports nothing of the tests, so that it also runs as a script.
+"""
+
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip.transformer as oc
+import torch
+from torch import Tensor
+
+from pipeline.config import FinetuneSettings, OtherTasks, Recipe, RegulariserSettings
+from pipeline.errors import UserError
+from pipeline.files import fingerprint, write_arrays, write_json
+from pipeline.models.checkpoints import Space
+from pipeline.models.encoders import ImageEncoder
+from pipeline.models.heads import Head
+from pipeline.models.registry import CommittedWeights, ModelDefinition
+from pipeline.paradigms import TrainableEncoder, make_trainable
+from pipeline.tangent import GenericTangent
+from pipeline.tasks import LabelledImages
+from pipeline.training import Plan, Processes, ResumeFile, StepRecord, TrainingData, finetune, joined, regulariser
+
+CPU = torch.device("cpu")
+DEFINITION = ModelDefinition(
+    name="tiny",
+    version=1,
+    architecture="none",
+    weights=CommittedWeights(kind="committed", path=Path("no/such.safetensors"), sha256="0" * 64),
+    mean=(0.5, 0.4, 0.3),
+    std=(0.25, 0.3, 0.35),
+    licence="Apache-2.0",
+    citation="none",
+)
+
+
+@regulariser("test_shared_pull")
+def pull(encoder: TrainableEncoder, images: Tensor | None, options: object) -> Tensor:
+    """‖τ‖², which needs no images."""
+    assert images is None
+    return torch.stack([tau.square().sum() for tau in encoder.tau().values()]).sum()
+
+
+def tau_jp(mode: str, batch_size: int, norm: str = "l2") -> RegulariserSettings:
+    others = {"tasks": ["a", "b"], "control": "c", "mode": mode, "batch_size": batch_size}
+    return RegulariserSettings(name="tau_jp", weight=0.4, options={"norm": norm}, others=OtherTasks(**others))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A recipe and a batch; ``generic``: an encoder that only ``torch.func.jvp`` linearises."""
+
+    space: Space
+    regulariser: RegulariserSettings | None = None
+    batch_size: int = 8
+    trainable: str = "all"
+    generic: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+# Odd batches are shared unequally; of a batch of one image of another task, the second process gets nothing.
+RUNS: dict[str, Run] = {
+    "weight": Run("weight"),
+    "weight, odd": Run("weight", batch_size=7),
+    "attention": Run("weight", trainable="attention", batch_size=9),
+    "tangent": Run("tangent"),
+    "tangent, odd": Run("tangent", batch_size=7),
+    "cyclic": Run("tangent", tau_jp("cyclic", 4)),
+    "cyclic, odd": Run("tangent", tau_jp("cyclic", 3), batch_size=5),
+    "cyclic, one image": Run("tangent", tau_jp("cyclic", 1)),
+    "strict": Run("tangent", tau_jp("strict", 4)),
+    "strict, odd": Run("tangent", tau_jp("strict", 3, norm="squared"), batch_size=7),
+    "strict in weight space": Run("weight", tau_jp("strict", 3)),
+    "no images": Run("tangent", RegulariserSettings(name="test_shared_pull", weight=3.0, options={}, others=None)),
+    "generic": Run("tangent", generic=True),
+    "generic, cyclic": Run("tangent", tau_jp("cyclic", 3), batch_size=7, generic=True),
+}
+
+
+def encoder(generic: bool) -> ImageEncoder:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        visual = oc.VisionTransformer(
+            image_size=16, patch_size=8, width=16, layers=2, heads=2, mlp_ratio=2.0, output_dim=8,
+            final_ln_after_pool=generic,
+        )  # fmt: skip
+        with torch.no_grad():
+            for parameter in visual.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return ImageEncoder(visual, DEFINITION, "0" * 64)
+
+
+def images(n: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (n, 3, 16, 16), dtype=np.uint8)
+
+
+def run(
+    name: str, accumulation: int, processes: Processes, resume: ResumeFile | None = None, stop: int | None = None
+) -> tuple[dict[str, Tensor], list[StepRecord]]:
+    """θ and the curve of six steps."""
+    of = RUNS[name]
+    settings = FinetuneSettings(
+        lr=None, batch_size=of.batch_size, weight_decay=0.1, warmup=0.1, max_grad_norm=0.5, crop_padding=1,
+        precision="fp32", accumulation=accumulation, processes=processes.count,
+    )  # fmt: skip
+    recipe = Recipe(trainable=of.trainable, trained_in=of.space, regulariser=of.regulariser, extension=None)
+    trainable = make_trainable(encoder(of.generic), recipe)
+    if of.space == "tangent":
+        assert isinstance(trainable._propagate, GenericTangent) == of.generic  # pyright: ignore[reportAttributeAccessIssue]
+    n = 2 * of.batch_size
+    weight = torch.randn(3, 8, generator=torch.Generator().manual_seed(1))
+    data = TrainingData(
+        LabelledImages(images(n, 0), np.arange(n, dtype=np.int64) % 3),
+        Head(10 * torch.nn.functional.normalize(weight, dim=1), ["a", "b", "c"]),
+        {task: images(size, size) for task, size in (("a", 5), ("b", 4), ("c", 3))},
+    )
+
+    def on_step(record: StepRecord) -> None:
+        if record.step == stop:
+            raise InterruptedError
+
+    plan = Plan(settings, 1e-3, 3.0, 0, of.regulariser)
+    return finetune(trainable, data, plan, CPU, on_step, resume, processes)
+
+
+def main(directory: Path) -> None:
+    """Every run, once with 1 and once with 2 micro-batches; one that is stopped and resumed; one that is refused."""
+    torch.set_num_threads(1)
+    with joined() as processes:
+        results = {
+            f"{name}, {accumulation}": run(name, accumulation, processes) for name in RUNS for accumulation in (1, 2)
+        }
+        resume = ResumeFile(directory / "resume.safetensors", "key", 2)
+        try:
+            run("cyclic, odd", 2, processes, resume, stop=4)
+        except InterruptedError:
+            results["resumed"] = run("cyclic, odd", 2, processes, resume)
+        try:
+            run("weight", 5, processes)
+        except UserError as error:
+            refused = str(error)
+        else:
+            refused = "not refused"
+        said = {name: fingerprint({n: t.numpy() for n, t in theta.items()}) for name, (theta, _) in results.items()}
+        write_json(directory / f"process_{processes.rank}.json", {"theta": said, "refused": refused})
+        if processes.rank == 0:
+            for name, (theta, curve) in results.items():
+                records = {"curve": [asdict(record) for record in curve]}
+                write_arrays(directory / f"{name}.safetensors", {n: t.numpy() for n, t in theta.items()}, records)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,123 @@
+"""Which images a step sees: every one once per epoch, and other tasks' in turn or all at once."""
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.config import OtherTasks
+from pipeline.tasks import LabelledImages
+from pipeline.tasks.images import Images
+from pipeline.training.batches import Batches, OtherBatches
+
+Mode = Literal["cyclic", "strict"]
+Steps = list[tuple[int, int, bytes, bytes]]
+
+
+def numbered(n: int, first: int = 0) -> LabelledImages:
+    """Images that are all of one colour, which is the image's number and its label."""
+    numbers = np.arange(first, first + n)
+    images = np.broadcast_to(numbers.astype(np.uint8)[:, None, None, None], (n, 3, 4, 4)).copy()
+    return LabelledImages(images, numbers.astype(np.int64))
+
+
+def numbers(images: Tensor) -> list[int]:
+    """The numbers of such images, of which cropping leaves the colour."""
+    assert bool((images == images[:, :1, :1, :1]).all())
+    return images[:, 0, 0, 0].tolist()
+
+
+def steps(batches: Batches, first: int, last: int) -> Steps:
+    return [(s, e, x.numpy().tobytes(), y.numpy().tobytes()) for s, e, x, y in batches.iterate(first, last)]
+
+
+@pytest.mark.parametrize(("n", "size"), [(12, 4), (13, 4), (7, 7), (9, 1)])
+def test_an_epoch_shows_every_image_at_most_once(n: int, size: int) -> None:
+    batches = Batches(numbered(n), size, padding=1, seed=3)
+    assert batches.per_epoch == n // size
+    seen: dict[int, list[int]] = {}
+    for step, epoch, images, labels in batches.iterate(0, 4 * batches.per_epoch):
+        assert epoch == step // batches.per_epoch
+        assert numbers(images) == labels.tolist()
+        assert len(images) == size
+        seen.setdefault(epoch, []).extend(labels.tolist())
+    assert list(seen) == [0, 1, 2, 3]
+    for order in seen.values():
+        assert len(set(order)) == len(order) == n // size * size
+    if n > size:
+        assert len({tuple(order) for order in seen.values()}) == 4
+    # What an epoch leaves out is left to chance.
+    if n % size:
+        assert len({frozenset(order) for order in seen.values()}) > 1
+
+
+@pytest.mark.parametrize("first", range(9))
+def test_batches_are_a_function_of_seed_and_step(first: int, make_images: Callable[..., LabelledImages]) -> None:
+    """Wherever one begins."""
+    batches = Batches(make_images(11), 4, padding=2, seed=0)
+    assert steps(batches, first, 9) == steps(batches, 0, 9)[first:]
+    assert steps(Batches(make_images(11), 4, padding=2, seed=1), 0, 9) != steps(batches, 0, 9)
+
+
+@pytest.fixture(scope="module")
+def pools() -> Mapping[str, Images]:
+    """Tasks of 10, 6 and 2 images, with numbers of their own."""
+    return {"a": numbered(10).images, "b": numbered(6, 100).images, "c": numbered(2, 200).images}
+
+
+def other_batches(pools: Mapping[str, Images], mode: Mode, size: int = 4, seed: int = 0) -> OtherBatches:
+    return OtherBatches(pools, OtherTasks(tasks=["a", "b", "c"], control=None, mode=mode, batch_size=size), 1, seed)
+
+
+def tasks_of(step: list[Tensor]) -> list[str]:
+    return ["abc"[numbers(batch)[0] // 100] for batch in step]
+
+
+def test_cyclic_takes_the_tasks_in_turn(pools: Mapping[str, Images]) -> None:
+    batches = other_batches(pools, "cyclic")
+    assert [tasks_of(batches.of_step(step)) for step in range(7)] == [[task] for task in "abcabca"]
+
+
+def test_strict_takes_all_tasks_in_every_step(pools: Mapping[str, Images]) -> None:
+    batches = other_batches(pools, "strict")
+    assert [tasks_of(batches.of_step(step)) for step in range(4)] == [["a", "b", "c"]] * 4
+
+
+@pytest.mark.parametrize("mode", ["cyclic", "strict"])
+def test_batches_of_other_tasks(mode: Mode, pools: Mapping[str, Images]) -> None:
+    """Different images of one task, all of them where there are too few, and others in another step."""
+    found: dict[str, list[list[int]]] = {"a": [], "b": [], "c": []}
+    for step in range(60):
+        for batch in other_batches(pools, mode).of_step(step):
+            found["abc"[numbers(batch)[0] // 100]].append(numbers(batch))
+    for task, size in (("a", 4), ("b", 4), ("c", 2)):
+        pool = set(numbers(torch.from_numpy(pools[task])))
+        assert all(len(batch) == len(set(batch)) == size for batch in found[task])
+        assert all(set(batch) <= pool for batch in found[task])
+        assert {number for batch in found[task] for number in batch} == pool
+    assert len({tuple(batch) for batch in found["a"]}) > 5
+
+
+@pytest.mark.parametrize("mode", ["cyclic", "strict"])
+def test_batches_of_other_tasks_are_a_function_of_seed_and_step(mode: Mode, others: Mapping[str, Images]) -> None:
+    def made(seed: int, order: list[int]) -> dict[int, list[bytes]]:
+        batches = other_batches(others, mode, size=2, seed=seed)
+        return {step: [batch.numpy().tobytes() for batch in batches.of_step(step)] for step in order}
+
+    first = made(0, list(range(12)))
+    assert made(0, list(range(11, -1, -1))) == first
+    assert made(1, list(range(12))) != first
+    assert len({tuple(step) for step in first.values()}) == 12
+
+
+def test_batches_of_other_tasks_are_cropped_as_the_own(others: Mapping[str, Images]) -> None:
+    """By as much as ``padding`` allows: without it they are images of the task as they are."""
+    for padding, cropped in ((0, False), (1, True)):
+        settings = OtherTasks(tasks=["a"], control=None, mode="strict", batch_size=3)
+        batches = OtherBatches({"a": others["a"]}, settings, padding, seed=0)
+        originals = {image.tobytes() for image in others["a"]}
+        (batch,) = batches.of_step(0)
+        assert (not {image.numpy().tobytes() for image in batch} <= originals) == cropped

@@ -1,0 +1,166 @@
+"""Choose hyper-parameters of a suite on val: train with every combination of a sweep file, and apply one rule.
+
+    make sweep
+    .venv/bin/python -m tools.sweep --suite mini --paradigm ntk
+
+Reads what the pipeline has prepared (`dvc repro prepare pretrained head`) and adds a row per combination to the
+suite's table, docs/sweeps/SUITE.csv; what stands there already is not run again. Nothing here sees a test image.
+"""
+
+import csv
+import itertools
+import math
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.config import Parameters, load_parameters
+from pipeline.devices import prepare_device
+from pipeline.editing import TaskVector
+from pipeline.editing.spaces import make_edit_space
+from pipeline.evaluation import Benchmark, search_addition
+from pipeline.evaluation.search import AdditionSearch
+from pipeline.models import load_model_definition
+from pipeline.models.checkpoints import Provenance, code_fingerprint
+from pipeline.models.encoders import load_image_encoder
+from pipeline.training import finetune
+from stages.inputs import read_benchmark
+from stages.training import read_fine_tuning
+from tauflow import layout
+from tauflow.composition import compose
+
+SWEEPS = Path("tools/sweeps")
+TABLES = Path("docs/sweeps")
+
+
+class Trial(BaseModel, frozen=True):
+    """One combination, and what it gives on val; accuracies are means over tasks, in [0, 1].
+
+    standard_error: of ``addition``, from the number of images.
+    """
+
+    paradigm: str
+    overrides: str
+    seed: int
+    single_task: float
+    alpha: float
+    addition: float
+    normalized: float
+    addition_alpha_1: float
+    standard_error: float
+    seconds: float
+
+
+def combinations(sweep: Mapping[str, list[Any]]) -> Iterator[str]:
+    """Every combination of the values as Hydra overrides, space-separated."""
+    for values in itertools.product(*sweep.values()):
+        yield " ".join(f"{key}={value}" for key, value in zip(sweep, values, strict=True))
+
+
+def choose(trials: Sequence[Trial]) -> Trial:
+    """The best single-task accuracy among those whose sum is within one standard error of the best sum."""
+    best = max(trials, key=lambda trial: trial.addition)
+    close = [trial for trial in trials if trial.addition >= best.addition - best.standard_error]
+    return max(close, key=lambda trial: trial.single_task)
+
+
+def run(suite: str, paradigm: str, overrides: str, seed: int) -> Trial:
+    """Fine-tune on every task and search α of the sum, on val."""
+    started = time.perf_counter()
+    params = _parameters(suite, paradigm, overrides, seed)
+    (model,) = params.models
+    recipe = params.paradigm[paradigm].recipe
+    made_by, device = params.recipe[recipe], prepare_device(params.device)
+    vectors = []
+    for task in params.tasks:
+        regulariser = made_by.regulariser
+        others = regulariser.others.named() if regulariser and regulariser.others else []
+        tuning = read_fine_tuning(params, model, task, recipe, [o for o in others if o != task], device)
+        trained, _ = finetune(tuning.encoder, tuning.data, tuning.plan, device, lambda record: None)
+        origin = Provenance(model, (task,), recipe, made_by.trained_in, tuning.base_sha256, seed, code_fingerprint())
+        vectors.append(TaskVector.between(tuning.encoder.base, trained, origin))
+    benchmarks = [read_benchmark(model, task, "val") for task in params.tasks]
+    encoder = load_image_encoder(load_model_definition(model), layout.image_encoder(model))
+    space = make_edit_space(params.paradigm[paradigm].evaluated_in, encoder, vectors, device)
+    found = search_addition(space, benchmarks, params.search.addition, params.evaluation.batch_size)
+    best = found.alphas.index(found.alpha)
+    return Trial(
+        paradigm=paradigm,
+        overrides=overrides,
+        seed=seed,
+        single_task=float(found.single.mean()),
+        alpha=found.alpha,
+        addition=float(found.accuracy[best].mean()),
+        normalized=float(found.normalised[best].mean()),
+        addition_alpha_1=float(found.accuracy[found.alphas.index(1.0)].mean()),
+        standard_error=_standard_error(found, best, benchmarks),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _parameters(suite: str, paradigm: str, overrides: str, seed: int) -> Parameters:
+    with tempfile.TemporaryDirectory() as directory:
+        output = Path(directory) / "params.yaml"
+        compose(Path(), [f"suite={suite}", f"paradigm={paradigm}", f"seed={seed}", *overrides.split()], output)
+        return load_parameters(output)
+
+
+def _standard_error(found: AdditionSearch, best: int, benchmarks: list[Benchmark]) -> float:
+    """Of a mean over tasks of accuracies on independent images."""
+    variances = [p * (1 - p) / len(b.split) for p, b in zip(found.accuracy[best], benchmarks, strict=True)]
+    return math.sqrt(sum(variances)) / len(benchmarks)
+
+
+def read_trials(path: Path) -> list[Trial]:
+    """The trials of a table; none if it does not exist."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [Trial.model_validate(row) for row in rows]
+
+
+def _show(suite: str, trials: Sequence[Trial]) -> None:
+    numbers = [name for name, field in Trial.model_fields.items() if field.annotation is float]
+    table = Table("paradigm", "overrides", *numbers, title=f"{suite}, val; the choice in bold")
+    for paradigm, group in itertools.groupby(trials, key=lambda trial: trial.paradigm):
+        of_paradigm = list(group)
+        for trial in of_paradigm:
+            style = "bold" if trial == choose(of_paradigm) else None
+            table.add_row(paradigm, trial.overrides, *(f"{getattr(trial, name):.3f}" for name in numbers), style=style)
+    Console(width=180).print(table)
+
+
+def main(
+    suite: str = "mini",
+    paradigm: Annotated[str | None, typer.Option(help="Only this one of the sweep file.")] = None,
+    seed: int = 0,
+) -> None:
+    """Run what is missing of a suite's sweep, and show the table with the choice."""
+    sweeps = yaml.safe_load((SWEEPS / f"{suite}.yaml").read_text(encoding="utf-8"))
+    path = TABLES / f"{suite}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for name in [paradigm] if paradigm else sweeps:
+        for overrides in combinations(sweeps[name]):
+            if any((t.paradigm, t.overrides, t.seed) == (name, overrides, seed) for t in read_trials(path)):
+                continue
+            trial = run(suite, name, overrides, seed)
+            with path.open("a", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                if file.tell() == 0:
+                    writer.writerow(list(Trial.model_fields))
+                writer.writerow([f"{v:.6f}" if isinstance(v, float) else v for v in trial.model_dump().values()])
+            print(f"{name} {overrides}: {trial}", flush=True)
+    _show(suite, sorted(read_trials(path), key=lambda trial: trial.paradigm))
+
+
+if __name__ == "__main__":
+    typer.run(main)
