@@ -60,11 +60,14 @@ class Precision(StrEnum):
     BF16 = "bf16"
 
 
-def measure(setting: Setting, repeats: int) -> Rows:
+def measure(setting: Setting, compared: list[str] | None, repeats: int) -> Rows:
     """Every column, and (seconds, CPU seconds) of every repeat, by variant."""
-    memory = {name: _memory_in_own_process(setting, name) for name in variants(Workbench(_shapes_only(setting)))}
-    operations = {name: _products(step) for name, step in variants(Workbench(_shapes_only(setting))).items()}
-    seconds = _timings(variants(Workbench(setting)), repeats, setting.device)
+    shapes_only = variants(Workbench(replace(setting, device="meta", precision=Precision.FP32)))
+    names = ["standard", *compared] if compared else list(shapes_only)
+    memory = {name: _memory_in_own_process(setting, name) for name in names}
+    operations = {name: _products(shapes_only[name]) for name in names}
+    steps = variants(Workbench(setting))
+    seconds = _timings({name: steps[name] for name in names}, repeats, setting.device)
     return {
         name: {
             "seconds": statistics.median(wall for wall, _ in repeated),
@@ -75,11 +78,6 @@ def measure(setting: Setting, repeats: int) -> Rows:
         }
         for name, repeated in seconds.items()
     }
-
-
-def _shapes_only(setting: Setting) -> Setting:
-    """The same without data or computation."""
-    return replace(setting, device="meta", precision=Precision.FP32)
 
 
 def _timings(steps: dict[str, Step], repeats: int, device: str) -> dict[str, list[tuple[float, float]]]:
@@ -132,6 +130,9 @@ def main(
     precision: Precision = Precision.FP32,
     other_batch: Annotated[int, typer.Option(help="Images of each other task for the τJp penalty.")] = 16,
     other_tasks: Annotated[int, typer.Option(help="Other tasks of the strict τJp penalty.")] = 8,
+    variant: Annotated[
+        list[str] | None, typer.Option(help="One to compare with the ordinary step; all if none.")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
     memory_of: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
@@ -141,12 +142,13 @@ def main(
         peak = peak_memory(variants(Workbench(setting))[memory_of], device)
         print(json.dumps({"step_bytes": peak.step, "total_bytes": peak.total}))
         return
-    rows = measure(setting, repeats)
+    rows = measure(setting, variant, repeats)
     console = Console()
     console.print(_table(rows, f"{model}, batch {batch}, {size} × {size}, {device}, {threads} thread(s), {precision}"))
-    for column, variant, reference, limit in TARGETS:
-        ratio = _ratio(rows, column, variant, reference)
-        console.print(f"{COLUMNS[column][0]}: {variant} / {reference} = {ratio:.2f}, aimed at {limit} at most")
+    for column, name, reference, limit in TARGETS:
+        if {name, reference} <= rows.keys():
+            ratio = _ratio(rows, column, name, reference)
+            console.print(f"{COLUMNS[column][0]}: {name} / {reference} = {ratio:.2f}, aimed at {limit} at most")
     if json_file:
         machine = platform.processor() or platform.machine()
         content = {**asdict(setting), "torch": torch.__version__, "machine": machine, "variants": rows}

@@ -17,6 +17,8 @@ import psutil
 from pipeline.config import Parameters, load_parameters
 from pipeline.errors import UserError
 from tauflow.journal import JOURNAL, Journal, error_file
+from tauflow.preload import CLIENT
+from tauflow.torchrun import is_worker
 from tauflow.workspace import PARAMETERS
 
 
@@ -67,7 +69,7 @@ def run_stage(name: str, *keys: str, used: Sequence[str] = ()) -> Iterator[Stage
 
 def _shared_journal() -> Journal | None:
     """The journal of a process that shares a stage with others: the stage's own for the first, none for the rest."""
-    if os.environ.get("RANK", "0") != "0":
+    if is_worker() and os.environ["RANK"] != "0":
         return Journal(Path(os.devnull))
     return Journal(Path(os.environ[JOURNAL])) if JOURNAL in os.environ else None
 
@@ -109,7 +111,7 @@ def _invocation() -> tuple[str, str]:
     experiment = os.environ.get("DVC_EXP_NAME")
     if experiment:
         return f"experiment {experiment} {os.environ.get('DVC_EXP_BASELINE_REV', '')}".strip(), experiment
-    process = psutil.Process()
+    process = psutil.Process(int(os.environ.get(CLIENT, os.getpid())))
     for ancestor in process.parents():
         if any(Path(part).name == "dvc" for part in ancestor.cmdline()[:3]):
             process = ancestor

@@ -386,13 +386,16 @@ def events() -> list[dict[str, Any]]:
 
 
 def test_a_stage_writes_its_journal(parameters: None, workspace: Path) -> None:
-    with run_stage("finetune", "mini-clip", "icons", "standard", used=["finetune", "tasks"]) as stage:
+    with run_stage("finetune", "mini-clip", "icons", "standard", used=["finetune", "schedule", "tasks"]) as stage:
         stage.journal.metrics({"loss": 0.5}, 3)
     start, metrics, seconds, end = events()
     assert start["name"] == stage.name == "finetune@mini-clip-icons-standard"
+    assert stage.kind == start["tags"]["tauflow.stage"] == "finetune"
     assert start["root"] == str(workspace)
     assert start["suite"] == "mini"
-    assert start["params"]["finetune.lr"] == 3e-4
+    assert start["params"]["finetune.batch_size"] == stage.params.finetune.batch_size
+    assert start["params"]["finetune.lr"] is None
+    assert start["params"]["schedule.ntk.length"] == stage.params.schedule["ntk"].length
     assert start["params"]["seed"] == 0
     assert start["params"]["tasks"][0] == "icons"
     assert not [key for key in start["params"] if key.startswith("search")]

@@ -12,6 +12,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
+from pipeline.errors import UserError
 from pipeline.files import file_sha256, read_arrays, write_arrays
 from pipeline.training.curve import StepRecord
 
@@ -56,8 +57,11 @@ class ResumeFile:
         """
         if not self.path.exists():
             return []
-        arrays, metadata = read_arrays(self.path)
-        if metadata["key"] != self.key:
+        try:
+            arrays, metadata = read_arrays(self.path)
+        except UserError:
+            raise UserError(f"{self.path}: damaged; delete it, and the fine-tuning starts anew") from None
+        if metadata.get("key") != self.key:
             return []
         with torch.no_grad():
             for name, tensor in trained.items():

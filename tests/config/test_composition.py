@@ -141,10 +141,10 @@ def test_regularised_recipes_follow_the_suite(composed: Composed) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("finetune.lr", 1e-3),
+        ("finetune.lr", 0.00123),
         ("finetune.accumulation", 4),
-        ("schedule.ntk.length", 0.5),
-        ("recipe.tau_jp.regulariser.weight", 0.1),
+        ("schedule.ntk.length", 0.77),
+        ("recipe.tau_jp.regulariser.weight", 0.123),
         ("recipe.tau_jp.regulariser.others.control", None),
         ("resume.interval", 7),
     ],

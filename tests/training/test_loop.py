@@ -234,7 +234,7 @@ def test_no_other_task(
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"name": "tau_pj"}, "regulariser: 'tau_pj' is unknown; legal are .*tau_jp"),
+        ({"name": "tau_pj"}, "regulariser: 'tau_pj' is unknown; legal are .*tau_jp.*"),
         ({"options": {"norm": "l1"}}, "regulariser tau_jp: options are .*'l1'.*; legal are norm: l2 and norm: squared"),
         ({"others": None}, "regulariser tau_jp: others is null; say whose images it penalises"),
     ],

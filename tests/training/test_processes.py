@@ -17,6 +17,9 @@ SCRIPT = Path(__file__).with_name("shared_runs.py")
 SHARED = runpy.run_path(str(SCRIPT), run_name="shared_runs")
 RUNS: list[str] = list(SHARED["RUNS"])
 
+# Processes that wait for each other do so for ever.
+pytestmark = pytest.mark.timeout(360)
+
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -25,7 +28,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore::FutureWarning"}
     command = [*launch, str(SCRIPT), str(directory)]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == 0, ended.stderr
     assert "Warning" not in ended.stderr
     return directory

@@ -60,7 +60,7 @@ def run(train: Train, recipe: Recipe, resume: ResumeFile | None, stop: int | Non
 @given(interval=st.integers(1, STEPS + 1), stops=st.lists(st.integers(0, STEPS - 1), max_size=3))
 @example(interval=1, stops=[STEPS - 1])
 @example(interval=3, stops=[4, 4, 7])
-@settings(max_examples=12)
+@settings(max_examples=8)
 def test_a_stopped_run_ends_with_the_same_bytes(
     train: Train,
     recipes: Recipes,
@@ -158,10 +158,9 @@ def test_a_damaged_state_is_one_line(
     resume.path.write_bytes(damage(resume.path.read_bytes()))
     with pytest.raises(UserError) as error:
         run(train, recipes["weight"], resume)
-    line = str(error.value)
-    assert line.startswith(f"{resume.path}: ")
-    assert "damaged" in line
-    assert "\n" not in line
+    assert str(error.value) == f"{resume.path}: damaged; delete it, and the fine-tuning starts anew"
+    resume.delete()
+    assert run(train, recipes["weight"], resume)[1] == STEPS
 
 
 @pytest.fixture

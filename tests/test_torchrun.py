@@ -1,0 +1,105 @@
+"""A stage on two real processes: one journal, the first process's; an error of any process ends the stage."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import UserError
+from tauflow.stage import run_stage
+from tauflow.torchrun import is_worker, run_on_processes
+from tauflow.workspace import journals
+
+ROOT = Path(__file__).parents[1]
+
+# Processes that wait for each other do so for ever.
+pytestmark = pytest.mark.timeout(360)
+
+# A stage that starts itself on two processes, as those that train do.
+DEMO = """
+import os, sys
+from pathlib import Path
+from pipeline.errors import UserError
+from pipeline.training.processes import joined
+from tauflow.stage import run_stage
+from tauflow.torchrun import is_worker
+
+with run_stage("demo", *sys.argv[1:]) as stage, joined() as processes:
+    rank = processes.rank
+    assert is_worker()
+    stage.journal.metrics({"rank": float(rank), "sum": processes.total(rank + 1.0)[0]}, 7)
+    Path(f"worker_{rank}").write_text(f"{stage.name} {sys.argv[2:]}")
+    if sys.argv[1] == "fails":
+        raise UserError(f"process {rank} is unhappy")
+"""
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_tracker: None) -> Path:
+    """A directory with the parameters and a stage of its own, which hides those of the repository."""
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages" / "__init__.py").touch()
+    (tmp_path / "stages" / "demo.py").write_text(DEMO)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for variable in ("DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "RANK", "TAUFLOW_JOURNAL"):
+        monkeypatch.delenv(variable, raising=False)
+    return tmp_path
+
+
+def events() -> list[dict[str, Any]]:
+    (path,) = journals().glob("*.jsonl")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_processes_share_the_journal_of_their_stage(workspace: Path) -> None:
+    """One start, one end, and the metrics of the first process."""
+    with run_stage("demo", "works", "a") as stage:
+        assert not is_worker()
+        run_on_processes(2, "demo", ["works", "a"], stage.journal)
+    start, metrics, seconds, end = events()
+    assert start["name"] == "demo@works-a"
+    assert start["pid"] == os.getpid()
+    assert (metrics["step"], metrics["values"]) == (7, {"rank": 0.0, "sum": 3.0})
+    assert seconds["values"].keys() == {"seconds"}
+    assert end["status"] == "FINISHED"
+    assert [(workspace / f"worker_{rank}").read_text() for rank in range(2)] == ["demo@works-a ['a']"] * 2
+
+
+def test_an_error_of_a_process_ends_the_stage(workspace: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """What was wrong is said by the process, and that it was one of several by the stage."""
+    with pytest.raises(SystemExit) as exit_, run_stage("demo", "fails") as stage:
+        run_on_processes(2, "demo", ["fails"], stage.journal)
+    assert exit_.value.code == 1
+    lines = capfd.readouterr().err.splitlines()
+    assert "error: demo@fails: process 0 is unhappy" in lines
+    assert lines[-1].startswith("error: demo@fails: one of 2 processes failed (torchrun's exit code is 1)")
+    assert [event["event"] for event in events()] == ["start", "metrics", "end"]
+    assert events()[-1]["status"] == "FAILED"
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_process_of_several_neither_opens_nor_ends_a_journal(
+    rank: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only the first appends its metrics, even if it fails."""
+    shared = tmp_path / "shared.jsonl"
+    shared.touch()
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("TAUFLOW_JOURNAL", str(shared))
+
+    def stage() -> None:
+        with run_stage("demo", "a") as stage:
+            stage.journal.metrics({"loss": 0.5}, 3)
+            raise UserError("it failed")
+
+    with pytest.raises(SystemExit):
+        stage()
+    assert capsys.readouterr().err == "error: demo@a: it failed\n"
+    assert not journals().exists()
+    found = [json.loads(line) for line in shared.read_text().splitlines()]
+    assert [(event["event"], event["values"]) for event in found] == [("metrics", {"loss": 0.5})] * (rank == "0")
