@@ -23,7 +23,7 @@ def test_every_stage_instance_is_a_child_run_that_leads_back_to_its_artifacts(cl
 
     name = "finetune@mini-clip-textures-standard"
     child = children[name]
-    assert float(child.data.params["finetune.lr"]) > 0
+    assert float(child.data.params["schedule.standard.lr"]) > 0
     losses = client.get_metric_history(child.info.run_id, "loss")
     assert [point.step for point in losses] == list(range(len(losses)))
     assert len(losses) >= 6
