@@ -89,6 +89,7 @@ def test_a_process_of_several_neither_opens_nor_ends_a_journal(
     """Only the first appends its metrics, even if it fails."""
     shared = tmp_path / "shared.jsonl"
     shared.touch()
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setenv("TAUFLOW_JOURNAL", str(shared))
 
