@@ -24,6 +24,11 @@ def prepare_device(name: str) -> torch.device:
         name = f"cuda:{os.environ['LOCAL_RANK']}"
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        if "LOCAL_WORLD_SIZE" in os.environ:
+            raise UserError(
+                f"params.yaml: finetune.processes is {os.environ['LOCAL_WORLD_SIZE']} but GPUs here number "
+                f"{torch.cuda.device_count()}; each process takes one, so lower it"
+            )
         raise UserError(
             f"params.yaml: device is {name!r} but GPUs here number {torch.cuda.device_count()}; set it to auto or cpu"
         )

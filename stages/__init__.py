@@ -1,6 +1,6 @@
 """One thin script per stage of ``dvc.yaml``.
 
-A stage that `tauflow repro` has started runs in a fork of a process that has imported torch already.
+Where a process that has imported torch already is ready, a stage that DVC starts runs in a fork of it.
 
 Importing torch and open_clip makes a million objects that all stay. Looking for garbage among them meanwhile takes a
 sixth of a stage's start (measured: 6.0 against 5.1 s of CPU time), so the collector waits until :func:`run_stage`.

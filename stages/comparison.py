@@ -3,7 +3,7 @@
 import typer
 
 from pipeline.evaluation import read_correct
-from pipeline.evaluation.comparison import Outcome, measure_difference, outcomes
+from pipeline.evaluation.comparison import Images, Outcome, measure_difference, outcomes
 from pipeline.measurements import Recorder, Setting, to_frame, write_frame
 from tauflow import layout
 from tauflow.stage import run_stage
@@ -16,20 +16,23 @@ def main(model: str) -> None:
     with run_stage("comparison", model, used=["paradigms", "tasks", "intervals"]) as stage:
         params = stage.params
         reference, *others = params.paradigms
+        single = {paradigm: _read(model, paradigm, "single_task", "single_task") for paradigm in params.paradigms}
+
+        def sums(paradigm: str, setting: Setting) -> dict[str, Outcome]:
+            return outcomes(_read(model, paradigm, "addition", setting), single[paradigm], params.tasks)
+
         rows = []
         for setting in SETTINGS:
-            theirs = _read(model, reference, setting, params.tasks)
+            theirs = sums(reference, setting)
             for paradigm in others:
-                ours = _read(model, paradigm, setting, params.tasks)
                 recorder = Recorder(model, paradigm, params.seed)
+                ours = sums(paradigm, setting)
                 rows += measure_difference(recorder, setting, ours, theirs, reference, params.intervals)
         write_frame(layout.comparison(model), to_frame(rows))
 
 
-def _read(model: str, paradigm: str, setting: Setting, tasks: list[str]) -> dict[str, Outcome]:
-    edited = read_correct(layout.correctness(model, paradigm, "addition"), setting)
-    single = read_correct(layout.correctness(model, paradigm, "single_task"), "single_task")
-    return outcomes(edited, single, tasks)
+def _read(model: str, paradigm: str, benchmark: str, edit: str) -> dict[str, Images]:
+    return read_correct(layout.correctness(model, paradigm, benchmark), edit)
 
 
 if __name__ == "__main__":

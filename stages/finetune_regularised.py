@@ -9,9 +9,7 @@ from tauflow.stage import run_stage
 def main(model: str, task: str, recipe: str) -> None:
     """Train on ``train``, and on the unlabelled ``train`` images of the tasks that the regulariser names."""
     with run_stage("finetune_regularised", model, task, recipe, used=USED) as stage:
-        regulariser = stage.params.recipe[recipe].regulariser
-        others = regulariser.others.named() if regulariser and regulariser.others else []
-        train(stage.params, stage, model, task, recipe, [other for other in others if other != task])
+        train(stage.params, stage, model, task, recipe, stage.params.recipe[recipe].others_of(task))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from pipeline.errors import UserError
 from pipeline.models import model_names
 from pipeline.tasks import task_names
 from tauflow.journal import error_file
-from tauflow.preload import preloaded
 from tauflow.tracker import track as track_journals
 from tauflow.workspace import PARAMETERS, REPORT, tracking_uri
 
@@ -35,12 +34,11 @@ def repro(context: typer.Context) -> None:
     programs = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"}
     command = [str(programs / "dvc"), "repro", *context.args]
-    with preloaded() as addition:
-        try:
-            code = subprocess.run(command, env={**environment, **addition}, check=False).returncode
-        except KeyboardInterrupt:
-            print("\nStopped. What was finished is kept; the same command continues.", file=sys.stderr)
-            code = 130
+    try:
+        code = subprocess.run(command, env=environment, check=False).returncode
+    except KeyboardInterrupt:
+        print("\nStopped. What was finished is kept; the same command continues.", file=sys.stderr)
+        code = 130
     if code == 0:
         print(f"\nReport:  {REPORT}\nNumbers: reports/results.csv")
     remaining = track_journals(linger=0)

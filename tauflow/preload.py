@@ -1,85 +1,96 @@
 """One process that has imported torch and open_clip, and forks a stage whenever DVC starts one.
 
-Importing them takes 5 s, longer than most stages of the mini suite need for their work. ``tauflow repro`` therefore
-keeps such a process beside ``dvc repro``: ``python -m stages.NAME`` finds its socket in the environment, hands over
-its arguments, environment and standard streams, and ends as the fork ends. Without the socket, as under plain
-``dvc repro``, a stage imports what it needs itself. Either way the same code runs in a process of its own.
+Importing them takes 5 s, longer than most stages of the mini suite need for their work. So the second stage that a
+`dvc` command starts leaves such a process behind; whichever `python -m stages.NAME` finds it ready hands over its
+arguments, environment and standard streams, and ends as the fork ends. A stage that does not find it imports what it
+needs itself: either way the same code runs in a process of its own. It ends when the `dvc` command does.
 """
 
 import gc
 import json
 import os
 import runpy
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
-import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-SOCKET = "TAUFLOW_PRELOADED"
+import psutil
+
+# Relative, because the path of a socket must be short. Below it, one directory per running `dvc` command.
+DIRECTORY = Path(".tauflow", "preloaded")
 # In a fork: the process that DVC started, whose place the fork takes.
 CLIENT = "TAUFLOW_CLIENT"
-START_SECONDS = 120.0
+WATCH_SECONDS = 0.5
 
 
-@contextmanager
-def preloaded() -> Iterator[dict[str, str]]:
-    """Keep the process while the block runs; yields what stages must find in their environment."""
-    with tempfile.TemporaryDirectory() as directory:  # readable by this user alone
-        path = Path(directory) / "socket"
-        server = subprocess.Popen([sys.executable, "-m", "tauflow.preload", str(path)])
-        try:
-            yield {SOCKET: str(path)}
-        finally:
-            server.terminate()
-            server.wait()
+def dvc_above(process: psutil.Process) -> psutil.Process | None:
+    """The outermost `dvc` command that a process runs under."""
+    above = [p for p in process.parents() if any(Path(part).name == "dvc" for part in p.cmdline()[:3])]
+    return above[-1] if above else None
 
 
 def run_in_fork() -> None:
-    """Called when a stage starts as ``python -m stages.NAME``: if there is a preloaded process, run there, and exit."""
-    path = os.environ.get(SOCKET)
-    if not path or "-m" not in sys.orig_argv:
+    """Called when a stage starts as ``python -m stages.NAME``: if a preloaded process is ready, run there, and exit."""
+    # Elsewhere than on Linux, forking a process that has imported torch is not safe.
+    dvc = dvc_above(psutil.Process()) if sys.platform == "linux" and "-m" in sys.orig_argv else None
+    if dvc is None:
         return
-    module, *arguments = sys.orig_argv[sys.orig_argv.index("-m") + 1 :]
-    request = {"module": module, "arguments": arguments, "cwd": str(Path.cwd()), "environment": dict(os.environ)}
+    directory = DIRECTORY / str(dvc.pid)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         try:
-            _connect(connection, path)
+            connection.connect(str(directory / "socket"))
         except OSError:
+            _prepare(directory, dvc)
             return
-        socket.send_fds(connection, [b"."], [0, 1, 2])
-        content = json.dumps({**request, "client": os.getpid()}).encode()
-        connection.sendall(len(content).to_bytes(8, "big") + content)
-        while True:
-            try:
-                answer = connection.recv(1)
-                break
-            except KeyboardInterrupt:  # the fork, in the same foreground group, gets it too and ends as it must
-                continue
+        _hand_over(connection)
+
+
+def _prepare(directory: Path, dvc: psutil.Process) -> None:
+    """The first stage leaves a directory, the second the process; a command that runs one stage starts none."""
+    try:
+        directory.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        try:
+            (directory / "started").touch(exist_ok=False)
+        except FileExistsError:
+            return
+        command = [sys.executable, "-m", "tauflow.preload", str(directory), str(dvc.pid)]
+        nothing = subprocess.DEVNULL  # whoever reads the command's output must not wait for this process
+        subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing)
+        return
+    for other in DIRECTORY.iterdir():
+        if not psutil.pid_exists(int(other.name)):
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _hand_over(connection: socket.socket) -> None:
+    module, *arguments = sys.orig_argv[sys.orig_argv.index("-m") + 1 :]
+    request = {
+        "module": module,
+        "arguments": arguments,
+        "cwd": str(Path.cwd()),
+        "environment": dict(os.environ),
+        "client": os.getpid(),
+    }
+    content = json.dumps(request).encode()
+    socket.send_fds(connection, [b"."], [0, 1, 2])
+    connection.sendall(len(content).to_bytes(8, "big") + content)
+    while True:
+        try:
+            answer = connection.recv(1)
+            break
+        except KeyboardInterrupt:  # the fork, in the same foreground group, gets it too and ends as it must
+            continue
     os._exit(answer[0] if answer else 1)  # no answer: it was killed
 
 
-def _connect(connection: socket.socket, path: str) -> None:
-    """Wait for the process to have imported what it must."""
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            connection.connect(path)
-            return
-        except (FileNotFoundError, ConnectionRefusedError):
-            if time.monotonic() > deadline or not Path(path).parent.exists():
-                raise
-            time.sleep(0.05)
-
-
-def serve(path: str) -> None:
-    """Import, then fork for every connection, until terminated."""
+def serve(directory: Path, dvc: psutil.Process) -> None:
+    """Import, then fork for every connection, as long as the `dvc` command runs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # ended forks are not waited for
     gc.disable()
@@ -87,14 +98,20 @@ def serve(path: str) -> None:
 
     gc.freeze()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(path)
+        listener.bind(str(directory / "socket"))
         listener.listen()
-        while True:
-            connection, _ = listener.accept()
+        listener.settimeout(WATCH_SECONDS)
+        while dvc.is_running() and directory.exists():
+            try:
+                connection, _ = listener.accept()
+            except TimeoutError:
+                continue
             if os.fork() == 0:
                 listener.close()
+                connection.settimeout(None)
                 os._exit(_run(connection))
             connection.close()
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _run(connection: socket.socket) -> int:
@@ -109,7 +126,6 @@ def _run(connection: socket.socket) -> int:
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update({**request["environment"], CLIENT: str(request["client"])})
-    del os.environ[SOCKET]
     sys.argv = [request["module"], *request["arguments"]]
     threading.Thread(target=_end_with_client, args=(connection,), daemon=True).start()
     code = _exit_code(request["module"])
@@ -144,4 +160,4 @@ def _receive(connection: socket.socket, size: int) -> bytes:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(Path(sys.argv[1]), psutil.Process(int(sys.argv[2])))

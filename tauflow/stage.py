@@ -17,8 +17,8 @@ import psutil
 from pipeline.config import Parameters, load_parameters
 from pipeline.errors import UserError
 from tauflow.journal import JOURNAL, Journal, error_file
-from tauflow.preload import CLIENT
-from tauflow.torchrun import is_worker
+from tauflow.preload import CLIENT, dvc_above
+from tauflow.torchrun import is_worker, report_failure
 from tauflow.workspace import PARAMETERS
 
 
@@ -59,7 +59,10 @@ def run_stage(name: str, *keys: str, used: Sequence[str] = ()) -> Iterator[Stage
     except UserError as error:
         if own:
             _end(own, "FAILED", str(error))
-        print(f"error: {instance}: {error}", file=sys.stderr)
+        if is_worker():
+            report_failure(error)
+        else:
+            print(f"error: {instance}: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     except BaseException as error:
         if own:
@@ -112,9 +115,7 @@ def _invocation() -> tuple[str, str]:
     if experiment:
         return f"experiment {experiment} {os.environ.get('DVC_EXP_BASELINE_REV', '')}".strip(), experiment
     process = psutil.Process(int(os.environ.get(CLIENT, os.getpid())))
-    for ancestor in process.parents():
-        if any(Path(part).name == "dvc" for part in ancestor.cmdline()[:3]):
-            process = ancestor
+    process = dvc_above(process) or process
     began = datetime.fromtimestamp(process.create_time())
     return f"process {process.pid} {process.create_time()}", f"dvc repro {began:%Y-%m-%d %H:%M}"
 

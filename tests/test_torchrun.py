@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ with run_stage("demo", *sys.argv[1:]) as stage, joined() as processes:
     Path(f"worker_{rank}").write_text(f"{stage.name} {sys.argv[2:]}")
     if sys.argv[1] == "fails":
         raise UserError(f"process {rank} is unhappy")
+    if sys.argv[1] == "breaks":
+        print(rank / 0)
 """
 
 
@@ -71,15 +74,23 @@ def test_processes_share_the_journal_of_their_stage(workspace: Path) -> None:
 
 
 def test_an_error_of_a_process_ends_the_stage(workspace: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """What was wrong is said by the process, and that it was one of several by the stage."""
+    """In one line, though both processes fail."""
     with pytest.raises(SystemExit) as exit_, run_stage("demo", "fails") as stage:
         run_on_processes(2, "demo", ["fails"], stage.journal)
     assert exit_.value.code == 1
-    lines = capfd.readouterr().err.splitlines()
-    assert "error: demo@fails: process 0 is unhappy" in lines
-    assert lines[-1].startswith("error: demo@fails: one of 2 processes failed (torchrun's exit code is 1)")
+    errors = capfd.readouterr().err
+    assert re.fullmatch(r"error: demo@fails: process ([01]) of 2 failed: process \1 is unhappy\n", errors), errors
     assert [event["event"] for event in events()] == ["start", "metrics", "end"]
     assert events()[-1]["status"] == "FAILED"
+
+
+def test_a_traceback_of_a_process_is_kept(capfd: pytest.CaptureFixture[str]) -> None:
+    """Of a mistake that is not the user's."""
+    with pytest.raises(SystemExit), run_stage("demo", "breaks") as stage:
+        run_on_processes(2, "demo", ["breaks"], stage.journal)
+    errors = capfd.readouterr().err
+    assert "ZeroDivisionError" in errors
+    assert re.search(r"error: demo@breaks: process [01] of 2 failed: exit code 1; the traceback is above\n$", errors)
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])
@@ -92,6 +103,7 @@ def test_a_process_of_several_neither_opens_nor_ends_a_journal(
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setenv("TAUFLOW_JOURNAL", str(shared))
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
 
     def stage() -> None:
         with run_stage("demo", "a") as stage:
@@ -100,7 +112,8 @@ def test_a_process_of_several_neither_opens_nor_ends_a_journal(
 
     with pytest.raises(SystemExit):
         stage()
-    assert capsys.readouterr().err == "error: demo@a: it failed\n"
+    assert capsys.readouterr().err == ""  # its launcher says it
+    assert "it failed" in (tmp_path / "error.json").read_text()
     assert not journals().exists()
     found = [json.loads(line) for line in shared.read_text().splitlines()]
     assert [(event["event"], event["values"]) for event in found] == [("metrics", {"loss": 0.5})] * (rank == "0")

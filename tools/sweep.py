@@ -81,9 +81,7 @@ def run(suite: str, paradigm: str, overrides: str, seed: int) -> Trial:
     made_by, device = params.recipe[recipe], prepare_device(params.device)
     vectors = []
     for task in params.tasks:
-        regulariser = made_by.regulariser
-        others = regulariser.others.named() if regulariser and regulariser.others else []
-        tuning = read_fine_tuning(params, model, task, recipe, [o for o in others if o != task], device)
+        tuning = read_fine_tuning(params, model, task, recipe, made_by.others_of(task), device)
         trained, _ = finetune(tuning.encoder, tuning.data, tuning.plan, device, lambda record: None)
         origin = Provenance(model, (task,), recipe, made_by.trained_in, tuning.base_sha256, seed, code_fingerprint())
         vectors.append(TaskVector.between(tuning.encoder.base, trained, origin))

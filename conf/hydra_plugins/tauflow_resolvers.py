@@ -16,10 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 def derived(key: str, *, _root_: Any) -> Any:
     """An entry of ``params.yaml`` that follows from others."""
-    recipe_of = {name: paradigm.recipe for name, paradigm in _root_.paradigm.items()}
-    regularised = {name: recipe.regulariser is not None for name, recipe in _root_.recipe.items()}
-    entries = derive(_root_.models, _root_.tasks, _root_.control, _root_.paradigms, recipe_of, regularised)
-    return OmegaConf.create(entries[key])
+    return OmegaConf.create(derive(_root_)[key])
 
 
 def sha256(path: str) -> str:

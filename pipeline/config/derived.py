@@ -4,17 +4,40 @@
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 
-def derive(
-    models: Sequence[str],
-    tasks: Sequence[str],
-    control: str,
-    paradigms: Sequence[str],
-    recipe_of: Mapping[str, str],
-    regularised: Mapping[str, bool],
-) -> dict[str, Any]:
+@runtime_checkable
+class _Recipe(Protocol):
+    @property
+    def regulariser(self) -> object: ...
+
+
+@runtime_checkable
+class _Paradigm(Protocol):
+    @property
+    def recipe(self) -> str: ...
+
+
+@runtime_checkable
+class Chosen(Protocol):
+    """The entries that others follow from, whether of the schema or of Hydra's composition."""
+
+    @property
+    def models(self) -> Sequence[str]: ...
+    @property
+    def tasks(self) -> Sequence[str]: ...
+    @property
+    def control(self) -> str: ...
+    @property
+    def paradigms(self) -> Sequence[str]: ...
+    @property
+    def paradigm(self) -> Mapping[str, _Paradigm]: ...
+    @property
+    def recipe(self) -> Mapping[str, _Recipe]: ...
+
+
+def derive(chosen: Chosen) -> dict[str, Any]:
     """The derived entries by name.
 
     datasets: the tasks and the control, which are prepared.
@@ -22,24 +45,17 @@ def derive(
     plain_recipes, regularised_recipes: those without and with a regulariser; only the latter may read other tasks'
     images.
     evaluations: model, paradigm and recipe of every evaluation, by the name that its stages carry.
-
-    Args:
-        models: the chosen models.
-        tasks: the suite's tasks.
-        control: the control task.
-        paradigms: the chosen paradigms.
-        recipe_of: the recipe of every paradigm.
-        regularised: of every recipe, whether it has a regulariser.
     """
-    needed = list(dict.fromkeys(recipe_of[paradigm] for paradigm in paradigms))
+    recipe_of = {name: chosen.paradigm[name].recipe for name in chosen.paradigms}
+    needed = list(dict.fromkeys(recipe_of.values()))
     return {
-        "datasets": [*tasks, control],
+        "datasets": [*chosen.tasks, chosen.control],
         "recipes": needed,
-        "plain_recipes": [recipe for recipe in needed if not regularised[recipe]],
-        "regularised_recipes": [recipe for recipe in needed if regularised[recipe]],
+        "plain_recipes": [name for name in needed if chosen.recipe[name].regulariser is None],
+        "regularised_recipes": [name for name in needed if chosen.recipe[name].regulariser is not None],
         "evaluations": {
-            f"{model}-{paradigm}": {"model": model, "paradigm": paradigm, "recipe": recipe_of[paradigm]}
-            for model in models
-            for paradigm in paradigms
+            f"{model}-{paradigm}": {"model": model, "paradigm": paradigm, "recipe": recipe}
+            for model in chosen.models
+            for paradigm, recipe in recipe_of.items()
         },
     }

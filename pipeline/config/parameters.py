@@ -101,6 +101,11 @@ class Recipe(Section):
     regulariser: RegulariserSettings | None
     extension: Extension | None
 
+    def others_of(self, task: str) -> list[str]:
+        """The tasks whose unlabelled images the regulariser sees while ``task`` is being learnt."""
+        others = self.regulariser.others if self.regulariser else None
+        return [name for name in others.named() if name != task] if others else []
+
 
 class Grid(Section):
     """Equally spaced coefficients, both ends included."""
@@ -213,7 +218,7 @@ class Parameters(Section):
         for task in self.tasks:
             if task not in self.epochs:
                 raise ValueError(f"epochs: no entry for task {task!r}; say how many epochs it trains")
-        for name in {self.paradigm[paradigm].recipe for paradigm in self.paradigms}:
+        for name in dict.fromkeys(self.paradigm[paradigm].recipe for paradigm in self.paradigms):
             if name not in self.schedule:
                 raise ValueError(f"schedule: no entry for recipe {name!r}; say its lr and length on this suite")
             regulariser = self.recipe[name].regulariser
@@ -224,9 +229,7 @@ class Parameters(Section):
 
     @model_validator(mode="after")
     def _derived_entries_are_current(self) -> "Parameters":
-        recipe_of = {name: paradigm.recipe for name, paradigm in self.paradigm.items()}
-        regularised = {name: recipe.regulariser is not None for name, recipe in self.recipe.items()}
-        expected = derive(self.models, self.tasks, self.control, self.paradigms, recipe_of, regularised)
+        expected = derive(self)
         for key, value in expected.items():
             if getattr(self, key) != value:
                 raise ValueError(

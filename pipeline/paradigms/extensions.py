@@ -15,7 +15,7 @@ def load_extension(extension: Extension) -> None:
     The hash stands in ``params.yaml``, so that DVC trains again when the file changes, and only what uses it.
 
     Raises:
-        UserError: the file is missing, has another hash, or fails.
+        UserError: the file is missing, has another hash, fails, or takes a name that is taken.
     """
     path = Path(extension.path)
     if not path.is_file():
@@ -34,6 +34,8 @@ def load_extension(extension: Extension) -> None:
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     except Exception as error:
         said = " ".join(str(error).split())
         raise UserError(f"{path}: {type(error).__name__} while it was loaded: {said}") from error

@@ -16,9 +16,15 @@ class Registry(Generic[Function]):
         self._functions: dict[str, Function] = {}
 
     def __call__(self, name: str) -> Callable[[Function], Function]:
-        """Decorate a function to register it under a name."""
+        """Decorate a function to register it under a name.
+
+        Raises:
+            UserError: Tauflow itself has registered something under that name.
+        """
 
         def register(function: Function) -> Function:
+            if name in self._functions and self._functions[name].__module__.startswith("pipeline."):
+                raise UserError(f"{self.kind}: {name!r} is one of Tauflow's own; take another name")
             self._functions[name] = function
             return function
 

@@ -11,7 +11,7 @@ from pipeline.config import Recipe
 from pipeline.models.encoders import ImageEncoder
 from pipeline.paradigms.extensions import load_extension
 from pipeline.paradigms.selections import select
-from pipeline.tangent import LinearisedEncoder, linearise
+from pipeline.tangent import Displacement, LinearisedEncoder, linearise
 
 Images = UInt8[Tensor, "n 3 height width"]
 Features = Float[Tensor, "n features"]
@@ -35,9 +35,9 @@ class TrainableEncoder(nn.Module, ABC):
     def tangent(self, images: Images) -> Features:
         """J(x) (θ − θ₀), J at θ₀: what τJp regularisation penalises, in whichever space is trained."""
 
-    def tau(self) -> dict[str, Float[Tensor, "1 ..."]]:
+    def tau(self) -> Displacement:
         """θ − θ₀ as one tangent direction; gradients flow to θ."""
-        return {name: (theta - self.base[name])[None] for name, theta in self.trained.items()}
+        return Displacement(self.trained, self.base)
 
 
 def make_trainable(encoder: ImageEncoder, recipe: Recipe) -> TrainableEncoder:

@@ -29,12 +29,9 @@ class Objective:
         Raises:
             UserError: the plan's regulariser is unknown.
         """
-        self.encoder, self.device, self.processes = encoder, device, processes
-        self.settings = plan.settings
+        self.encoder, self.plan, self.device, self.processes = encoder, plan, device, processes
         self.head = head.to(device)
-        self.bf16 = plan.uses_bf16(device)
         self.replica = processes.replicate(encoder)
-        self.regulariser = plan.regulariser
         self.penalty = regulariser.find(plan.regulariser.name) if plan.regulariser else None
 
     def penalise(self, batches: Sequence[Batch | None]) -> float:
@@ -42,7 +39,7 @@ class Objective:
 
         To be called before :meth:`learn`, whose last backward pass averages all gradients over the processes.
         """
-        if self.penalty is None or self.regulariser is None:
+        if self.penalty is None or self.plan.regulariser is None:
             return 0.0
         total = 0.0
         for batch in batches:
@@ -54,15 +51,15 @@ class Objective:
             with self.processes.alone(self.replica):
                 with self._mixed_precision():
                     images = None if share is None else share.to(self.device)
-                    mean = self.penalty(self.encoder, images, self.regulariser.options) / parts
-                (self.regulariser.weight * mean * self.processes.count).backward()
+                    mean = self.penalty(self.encoder, images, self.plan.regulariser.options) / parts
+                (self.plan.regulariser.weight * mean * self.processes.count).backward()
             total += mean.item()
         return total
 
     def learn(self, images: Batch, labels: Int64[Tensor, " n"]) -> tuple[float, float]:
         """Add the gradient of the mean cross-entropy; returns the loss and the accuracy."""
         loss, accuracy = 0.0, 0.0
-        shares = [self.processes.share(tensor).chunk(self.settings.accumulation) for tensor in (images, labels)]
+        shares = [self.processes.share(tensor).chunk(self.plan.settings.accumulation) for tensor in (images, labels)]
         micro_batches = list(zip(*shares, strict=True))
         for position, (x, y) in enumerate(micro_batches, start=1):
             last = position == len(micro_batches)
@@ -81,4 +78,4 @@ class Objective:
         return loss.item(), int((logits.argmax(dim=1) == labels).sum())
 
     def _mixed_precision(self) -> AbstractContextManager[object]:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.uses_bf16(self.device))

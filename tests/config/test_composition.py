@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -110,7 +111,11 @@ def test_evaluations_are_models_times_paradigms(composed: Composed, tmp_path: Pa
 
 
 def test_a_recipe_that_several_paradigms_share_is_trained_once() -> None:
-    entries = derive(["m"], ["t"], "c", ["p", "q", "r"], {"p": "b", "q": "a", "r": "b"}, {"a": True, "b": False})
+    recipes = {name: SimpleNamespace(regulariser=regulariser) for name, regulariser in (("a", "some"), ("b", None))}
+    paradigm = {name: SimpleNamespace(recipe=recipe) for name, recipe in zip("pqr", "bab", strict=True)}
+    names: dict[str, Any] = {"models": ["m"], "tasks": ["t"], "control": "c", "paradigms": ["p", "q", "r"]}
+    chosen: Any = SimpleNamespace(**names, paradigm=paradigm, recipe=recipes)
+    entries = derive(chosen)
     assert entries["recipes"] == ["b", "a"]
     assert entries["plain_recipes"] == ["b"]
     assert entries["regularised_recipes"] == ["a"]

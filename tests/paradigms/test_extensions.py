@@ -170,3 +170,13 @@ def test_two_extensions_may_have_the_same_file_name(
         extension = written(tmp_path / folder / "mine.py", source)
         model = make_trainable(make_encoder(), make_recipe(trainable=f"test_{folder}", extension=extension))
         assert list(model.trained) == [tensor]
+
+
+def test_an_extension_cannot_take_the_name_of_a_built_in(
+    tmp_path: Path, make_encoder: EncoderFactory, make_recipe: RecipeFactory
+) -> None:
+    extension = written(tmp_path / "mine.py", SOURCE.replace("test_ends", "attention"))
+    with pytest.raises(
+        UserError, match=r"mine\.py: trainable: 'attention' is one of Tauflow's own; take another name$"
+    ):
+        make_trainable(make_encoder(), make_recipe(trainable="attention", extension=extension))
