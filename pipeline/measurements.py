@@ -12,8 +12,10 @@ from pipeline.files import missing, write_text
 
 MEAN = "mean"
 
-BenchmarkName = Literal["zero_shot", "single_task", "addition", "negation"]
-Setting = Literal["tuned", "alpha_1", "none"]
+BenchmarkName = Literal[
+    "zero_shot", "single_task", "addition", "negation", "disentanglement", "tau_jp", "cosine", "orthogonality"
+]
+Setting = Literal["tuned", "alpha_1", "per_task", "none"]
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class Estimate:
 class Measurement:
     """A row of ``results.csv`` (design §7).
 
-    ``task`` is a task's name or ``mean``; accuracies are shares in [0, 1]; ``ci_low``, ``ci_high`` and ``n`` are
-    ``None`` where there is nothing to resample, as for a chosen α.
+    ``task`` is a task's name, ``a+b`` for a pair, or ``mean``; accuracies are shares in [0, 1]; ``ci_low``, ``ci_high``
+    and ``n`` are ``None`` where there is nothing to resample, as for a chosen α.
     """
 
     model: str

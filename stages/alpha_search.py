@@ -3,10 +3,10 @@
 import pandas as pd
 import typer
 
-from pipeline.evaluation import search_addition, search_negation
+from pipeline.evaluation import search_addition, search_negation, search_per_task
 from pipeline.files import write_json
 from pipeline.measurements import write_frame
-from stages.inputs import read_benchmark, read_edit_space
+from stages.inputs import read_inputs
 from tauflow import layout
 from tauflow.stage import run_stage
 
@@ -16,9 +16,9 @@ def main(model: str, paradigm: str, recipe: str) -> None:
     used = ["paradigm", "tasks", "control", "search"]
     with run_stage("alpha_search", model, paradigm, used=used) as stage:
         params = stage.params
-        space = read_edit_space(model, paradigm, recipe, params)
-        benchmarks = [read_benchmark(model, task, "val") for task in params.tasks]
-        control = read_benchmark(model, params.control, "val")
+        inputs = read_inputs(params, model, paradigm, recipe)
+        space, benchmarks = inputs.space, inputs.benchmarks(params.tasks, "val")
+        control = inputs.benchmark(params.control, "val")
         batch_size = params.evaluation.batch_size
 
         addition = search_addition(space, benchmarks, params.search.addition, batch_size)
@@ -52,6 +52,10 @@ def main(model: str, paradigm: str, recipe: str) -> None:
             "normalized": addition.normalised[best].mean(),
         }
         alphas = {"addition": addition.alpha, "negation": {task: n.alpha for task, n in negation.items()}}
+        rounds = params.search.per_task_rounds
+        if rounds > 0 and params.paradigm[paradigm].evaluated_in == "tangent":
+            per_task = search_per_task(space, benchmarks, addition, rounds, batch_size)
+            alphas["per_task"] = dict(zip(params.tasks, per_task, strict=True))
         rounded = {metric: round(float(value), 6) for metric, value in val.items()}
         write_json(layout.metrics(model, paradigm, "alpha"), {"alpha": alphas, "val": rounded})
         stage.journal.metrics({"alpha.addition": addition.alpha})

@@ -3,8 +3,9 @@
 import typer
 
 from pipeline.evaluation import read_correct
-from pipeline.evaluation.comparison import Images, Outcome, measure_difference, outcomes
+from pipeline.evaluation.comparison import Images, Outcome, measure_difference, measure_single_task, outcomes
 from pipeline.measurements import Recorder, Setting, to_frame, write_frame
+from pipeline.models.heads import read_head
 from tauflow import layout
 from tauflow.stage import run_stage
 
@@ -12,7 +13,7 @@ SETTINGS: tuple[Setting, ...] = ("tuned", "alpha_1")
 
 
 def main(model: str) -> None:
-    """Paired differences in addition, from stored results: nothing is evaluated again."""
+    """Paired differences in single-task accuracy and in addition, from stored results: nothing is evaluated again."""
     with run_stage("comparison", model, used=["paradigms", "tasks", "intervals"]) as stage:
         params = stage.params
         reference, *others = params.paradigms
@@ -21,7 +22,12 @@ def main(model: str) -> None:
         def sums(paradigm: str, setting: Setting) -> dict[str, Outcome]:
             return outcomes(_read(model, paradigm, "addition", setting), single[paradigm], params.tasks)
 
+        classes = {task: len(read_head(layout.head(model, task)).classes) for task in params.tasks}
         rows = []
+        for paradigm in others:
+            recorder = Recorder(model, paradigm, params.seed)
+            theirs = single[reference]
+            rows += measure_single_task(recorder, single[paradigm], theirs, classes, reference, params.intervals)
         for setting in SETTINGS:
             theirs = sums(reference, setting)
             for paradigm in others:

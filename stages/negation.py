@@ -6,7 +6,7 @@ from pipeline.evaluation import read_correct, write_correct
 from pipeline.evaluation.protocols import Correct, evaluate_negation, is_near_chance, measure_negation
 from pipeline.files import read_json
 from pipeline.measurements import Recorder, Setting
-from stages.inputs import read_benchmark, read_edit_space
+from stages.inputs import read_inputs
 from stages.outputs import write_results
 from tauflow import layout
 from tauflow.stage import run_stage
@@ -19,8 +19,8 @@ def main(model: str, paradigm: str, recipe: str) -> None:
     used = ["paradigm", "tasks", "control", "intervals"]
     with run_stage("negation", model, paradigm, used=used) as stage:
         params = stage.params
-        space = read_edit_space(model, paradigm, recipe, params)
-        control = read_benchmark(model, params.control, "test")
+        inputs = read_inputs(params, model, paradigm, recipe)
+        control = inputs.benchmark(params.control, "test")
         alphas = read_json(layout.metrics(model, paradigm, "alpha"))["alpha"]["negation"]
         zero_shot = read_correct(layout.correctness(model, paradigm, "single_task"), "zero_shot")
         recorder = Recorder(model, paradigm, params.seed)
@@ -28,9 +28,10 @@ def main(model: str, paradigm: str, recipe: str) -> None:
         controls: dict[Setting, Correct] = {setting: {} for setting in SETTINGS}
         rows = []
         for position, task in enumerate(params.tasks):
-            benchmark = read_benchmark(model, task, "test")
+            benchmark = inputs.benchmark(task, "test")
             edits: dict[Setting, float] = {"tuned": alphas[task], "alpha_1": 1.0}
-            results = evaluate_negation(space, edits, position, benchmark, control, params.evaluation.batch_size)
+            batch_size = params.evaluation.batch_size
+            results = evaluate_negation(inputs.space, edits, position, benchmark, control, batch_size)
             for setting, (target, kept) in results.items():
                 targets[setting] = {**targets[setting], task: target}
                 controls[setting] = {**controls[setting], task: kept}

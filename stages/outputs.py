@@ -9,15 +9,15 @@ from tauflow.stage import Stage
 
 
 def write_results(stage: Stage, model: str, paradigm: str, name: str, rows: Sequence[Measurement]) -> None:
-    """Write the measurements as CSV, their means as DVC metrics, and log all of them."""
+    """Write the measurements as CSV, their means as DVC metrics, and log all of them but those of pairs."""
     write_frame(layout.measurements(model, paradigm) / f"{name}.csv", to_frame(rows))
     write_json(layout.metrics(model, paradigm, name), summary(rows))
-    for row in rows:
+    for row in (row for row in rows if "+" not in row.task):  # pairs are too many to be compared there
         setting = "" if row.setting == "none" else f".{row.setting}"
         stage.journal.metrics({f"{row.benchmark}{setting}.{row.metric}.{row.task}": row.value})
     for row in rows:
         if row.task == MEAN and row.ci_low is not None:
             print(
-                f"{stage.name}: {row.benchmark} {row.setting} {row.metric} {row.value:.1%} "
-                f"[{row.ci_low:.1%}, {row.ci_high:.1%}]"
+                f"{stage.name}: {row.benchmark} {row.setting} {row.metric} {row.value:.3f} "
+                f"[{row.ci_low:.3f}, {row.ci_high:.3f}]"
             )

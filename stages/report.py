@@ -7,7 +7,8 @@ import typer
 
 from pipeline.files import missing, write_text
 from pipeline.measurements import read_measurements, select, write_frame
-from pipeline.report import SearchCurves, render_page, summary_markdown
+from pipeline.report import Analyses, SearchCurves, render_page, summary_markdown
+from pipeline.report.seeds import is_among, pool
 from tauflow import layout
 from tauflow.stage import run_stage
 
@@ -20,16 +21,23 @@ def main() -> None:
             read_measurements(layout.measurements(model, paradigm) / f"{benchmark}.csv")
             for model in params.models
             for paradigm in params.paradigms
-            for benchmark in ("single_task", "addition", "negation")
+            for benchmark in ("single_task", "addition", "negation", "disentanglement", "interference")
         ]
         tables += [read_measurements(layout.comparison(model)) for model in params.models]
+        tables += [
+            read_measurements(layout.geometry(model, recipe) / "geometry.csv")
+            for model in params.models
+            for recipe in params.recipes
+        ]
         results = pd.concat(tables, ignore_index=True)
         searches = {
             model: {paradigm: _search_curves(results, model, paradigm, params.tasks) for paradigm in params.paradigms}
             for model in params.models
         }
+        analyses = {model: _analyses(model, params.paradigms, params.recipes) for model in params.models}
+        retention = params.search.control_retention
         page = render_page(
-            results, searches, params.suite, params.tasks, params.control, params.search.control_retention
+            results, searches, analyses, _seeds(results), params.suite, params.tasks, params.control, retention
         )
         write_frame(layout.RESULTS, results)
         write_text(layout.REPORTS / "summary.md", summary_markdown(results, params.models, params.control))
@@ -42,14 +50,33 @@ def _search_curves(results: pd.DataFrame, model: str, paradigm: str, tasks: list
     directory = layout.measurements(model, paradigm)
     alphas = select(results, model=model, paradigm=paradigm, setting="tuned", metric="alpha")
     return SearchCurves(
-        addition=_read_curve(directory / "addition_curve.csv"),
-        negation={task: _read_curve(directory / "negation_curves" / f"{task}.csv") for task in tasks},
+        addition=_read_table(directory / "addition_curve.csv"),
+        negation={task: _read_table(directory / "negation_curves" / f"{task}.csv") for task in tasks},
         addition_alpha=float(select(alphas, benchmark="addition")["value"].iloc[0]),
         negation_alphas=select(alphas, benchmark="negation").set_index("task")["value"].to_dict(),
     )
 
 
-def _read_curve(path: Path) -> pd.DataFrame:
+def _seeds(results: pd.DataFrame) -> pd.DataFrame | None:
+    """The results of several seeds pooled, if `tauflow collect` has gathered them and these are among them."""
+    frames = [read_measurements(path) for path in sorted(layout.SEEDS.glob("*.csv"))]
+    if len(frames) < 2:
+        return None
+    if not is_among(results, frames):
+        print(f"{layout.SEEDS}: left out, since these results are not among them; `tauflow collect` gathers them anew")
+        return None
+    return pool(frames)
+
+
+def _analyses(model: str, paradigms: list[str], recipes: list[str]) -> Analyses:
+    return Analyses(
+        {paradigm: _read_table(layout.measurements(model, paradigm) / "heatmaps.csv") for paradigm in paradigms},
+        {recipe: _read_table(layout.geometry(model, recipe) / "orthogonality.csv") for recipe in recipes},
+        _read_table(layout.localisation(model)),
+    )
+
+
+def _read_table(path: Path) -> pd.DataFrame:
     if not path.exists():
         raise missing(path)
     return pd.read_csv(path)

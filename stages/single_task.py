@@ -5,7 +5,7 @@ import typer
 from pipeline.evaluation import write_correct
 from pipeline.evaluation.protocols import evaluate_single_task, measure_accuracy
 from pipeline.measurements import Recorder
-from stages.inputs import read_benchmark, read_edit_space
+from stages.inputs import read_inputs
 from stages.outputs import write_results
 from tauflow import layout
 from tauflow.stage import run_stage
@@ -16,9 +16,9 @@ def main(model: str, paradigm: str, recipe: str) -> None:
     used = ["paradigm", "tasks", "control", "intervals"]
     with run_stage("single_task", model, paradigm, used=used) as stage:
         params = stage.params
-        space = read_edit_space(model, paradigm, recipe, params)
-        benchmarks = [read_benchmark(model, task, "test") for task in (*params.tasks, params.control)]
-        zero_shot, single = evaluate_single_task(space, benchmarks, params.evaluation.batch_size)
+        inputs = read_inputs(params, model, paradigm, recipe)
+        benchmarks = inputs.benchmarks([*params.tasks, params.control], "test")
+        zero_shot, single = evaluate_single_task(inputs.space, benchmarks, params.evaluation.batch_size)
 
         control = {params.control: zero_shot.pop(params.control)}
         recorder = Recorder(model, paradigm, params.seed)

@@ -1,4 +1,4 @@
-"""The command line: ``tauflow repro``, ``compose``, ``check`` and ``track``."""
+"""The command line: ``tauflow repro``, ``compose``, ``collect``, ``check`` and ``track``."""
 
 import os
 import subprocess
@@ -12,6 +12,7 @@ from pipeline.config import LegalNames, Parameters, load_parameters
 from pipeline.errors import UserError
 from pipeline.models import model_names
 from pipeline.tasks import task_names
+from tauflow import layout
 from tauflow.journal import error_file
 from tauflow.tracker import track as track_journals
 from tauflow.workspace import PARAMETERS, REPORT, tracking_uri
@@ -64,6 +65,25 @@ def compose_parameters(overrides: Annotated[list[str] | None, typer.Argument(met
         raise typer.Exit(1) from None
     checked_parameters()
     print(f"{PARAMETERS}: written")
+
+
+@app.command(name="collect")
+def collect_seeds(
+    experiments: Annotated[list[str] | None, typer.Argument(metavar="[EXPERIMENT]...", show_default=False)] = None,
+) -> None:
+    """Gather the results of several seeds in reports/seeds, from DVC experiments, for the report to pool.
+
+    After `dvc exp run --queue -S seed=0,1,2` and `dvc queue start`: `tauflow collect`. Without names it takes the
+    working tree (`workspace`) and all experiments of the current commit whose parameters differ only in the seed.
+    """
+    from tauflow.experiments import collect  # imports a good part of DVC
+
+    try:
+        seeds = collect(experiments or [], print)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    print(f"{layout.SEEDS}: seeds {', '.join(map(str, seeds))}; `tauflow repro -s report` pools them")
 
 
 @app.command()

@@ -12,6 +12,7 @@ DATA = Path("data")
 REPORTS = Path("reports")
 MINI_SOURCES = DATA / "mini"
 RESULTS = REPORTS / "results.csv"
+SEEDS = REPORTS / "seeds"
 
 
 def raw(task: str) -> Path:
@@ -59,6 +60,11 @@ def task_vector(model: str, recipe: str, task: str) -> Path:
     return DATA / "task_vectors" / model / recipe / f"{task}.safetensors"
 
 
+def features(model: str, recipe: str, split: "Split", task: str) -> Path:
+    """f₀(x) and J(x) τₜ of every image of a split."""
+    return DATA / "features" / split / model / recipe / f"{task}.npy"
+
+
 def resume_file(stage: str, key: str) -> Path:
     """What a killed fine-tuning continues from; no DVC output, and apart for every experiment's parameters."""
     return home() / ".tauflow" / "resume" / f"{stage}-{key[:12]}.safetensors"
@@ -72,6 +78,16 @@ def correctness(model: str, paradigm: str, benchmark: str) -> Path:
 def measurements(model: str, paradigm: str) -> Path:
     """Tables of measurements and curves of a paradigm, which the report is made from."""
     return DATA / "measurements" / model / paradigm
+
+
+def geometry(model: str, recipe: str) -> Path:
+    """Tables of a recipe's task vectors themselves, whichever paradigms evaluate them."""
+    return DATA / "measurements" / model / "geometry" / recipe
+
+
+def localisation(model: str) -> Path:
+    """Eigenfunctions of the empirical NTK, of every pair of tasks."""
+    return DATA / "measurements" / model / "localisation.csv"
 
 
 def comparison(model: str) -> Path:

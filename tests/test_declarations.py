@@ -199,7 +199,10 @@ def items(stage: str) -> list[dict[str, str]]:
     content = DAG[stage]
     if "foreach" in content:
         return list(PARAMETERS[interpolated(content["foreach"])].values())
-    matrix = {axis: PARAMETERS[interpolated(values)] for axis, values in content.get("matrix", {}).items()}
+    matrix = {
+        axis: values if isinstance(values, list) else PARAMETERS[interpolated(values)]
+        for axis, values in content.get("matrix", {}).items()
+    }
     return [dict(zip(matrix, values, strict=True)) for values in product(*matrix.values())]
 
 
@@ -240,6 +243,7 @@ def test_all_instances_of_a_stage_are_found() -> None:
         "finetune": 24,
         "finetune_regularised": 8,
         "task_vector": 32,
+        "features": 6,
         "negation": 5,
     }
     assert {stage: len(items(stage)) for stage in counts} == counts
@@ -256,7 +260,7 @@ def test_command_and_dependencies_exist(stage: str) -> None:
     main, _ = definition("main", tree(script(stage)))
     arguments = [f"${{item.{argument.arg}}}" for argument in main.args.args]
     assert STAGES[stage]["cmd"].split() == ["python", "-m", f"stages.{stage}", *arguments]
-    assert all(set(item) == {argument.arg for argument in main.args.args} for item in items(stage))
+    assert all(set(item) - {"val", "test"} == {argument.arg for argument in main.args.args} for item in items(stage))
     dependencies = instances(stage, STAGES[stage]["deps"])
     assert f"stages/{stage}.py" in dependencies
     code = [path for path in dependencies if path.split("/")[0] in ("pipeline", "stages")]
@@ -267,7 +271,7 @@ def test_command_and_dependencies_exist(stage: str) -> None:
 def test_data_comes_from_another_stage_or_from_git(stage: str) -> None:
     made = {path for name in STAGES for path in outputs(name)}
     for path in instances(stage, STAGES[stage]["deps"]):
-        if path.split("/")[0] in ("data", "reports") and not path.startswith("data/mini"):
+        if path.split("/")[0] in ("data", "reports") and not path.startswith(("data/mini", "reports/seeds")):
             assert any(out == path or out.startswith(f"{path}/") for out in made), f"nothing makes {path}"
 
 

@@ -8,7 +8,10 @@ import yaml
 from tauflow.composition import compose
 from tools.sweep import SWEEPS, TABLES, Trial, choose, combinations, read_trials
 
-SUITES = sorted(path.stem for path in SWEEPS.glob("*.yaml"))
+# The other sweeps choose nothing.
+SUITES = sorted(
+    {path.stem for path in SWEEPS.glob("*.yaml")} & {path.stem for path in Path("conf/suite").glob("*.yaml")}
+)
 
 
 def trial(single_task: float, addition: float, overrides: str = "") -> Trial:

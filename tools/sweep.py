@@ -28,13 +28,11 @@ from pipeline.editing import TaskVector
 from pipeline.editing.spaces import make_edit_space
 from pipeline.evaluation import Benchmark, search_addition
 from pipeline.evaluation.search import AdditionSearch
-from pipeline.models import load_model_definition
 from pipeline.models.checkpoints import Provenance, code_fingerprint
-from pipeline.models.encoders import load_image_encoder
 from pipeline.training import finetune
-from stages.inputs import read_benchmark
+from stages.edits import read_encoder
+from stages.inputs import read_images
 from stages.training import read_fine_tuning
-from tauflow import layout
 from tauflow.composition import compose
 
 SWEEPS = Path("tools/sweeps")
@@ -85,9 +83,8 @@ def run(suite: str, paradigm: str, overrides: str, seed: int) -> Trial:
         trained, _ = finetune(tuning.encoder, tuning.data, tuning.plan, device, lambda record: None)
         origin = Provenance(model, (task,), recipe, made_by.trained_in, tuning.base_sha256, seed, code_fingerprint())
         vectors.append(TaskVector.between(tuning.encoder.base, trained, origin))
-    benchmarks = [read_benchmark(model, task, "val") for task in params.tasks]
-    encoder = load_image_encoder(load_model_definition(model), layout.image_encoder(model))
-    space = make_edit_space(params.paradigm[paradigm].evaluated_in, encoder, vectors, device)
+    benchmarks = [read_images(model, task, "val") for task in params.tasks]
+    space = make_edit_space(params.paradigm[paradigm].evaluated_in, read_encoder(model), vectors, device)
     found = search_addition(space, benchmarks, params.search.addition, params.evaluation.batch_size)
     best = found.alphas.index(found.alpha)
     return Trial(
@@ -113,7 +110,7 @@ def _parameters(suite: str, paradigm: str, overrides: str, seed: int) -> Paramet
 
 def _standard_error(found: AdditionSearch, best: int, benchmarks: list[Benchmark]) -> float:
     """Of a mean over tasks of accuracies on independent images."""
-    variances = [p * (1 - p) / len(b.split) for p, b in zip(found.accuracy[best], benchmarks, strict=True)]
+    variances = [p * (1 - p) / len(b) for p, b in zip(found.accuracy[best], benchmarks, strict=True)]
     return math.sqrt(sum(variances)) / len(benchmarks)
 
 
@@ -139,12 +136,13 @@ def _show(suite: str, trials: Sequence[Trial]) -> None:
 
 def main(
     suite: str = "mini",
+    sweep: Annotated[str | None, typer.Option(help="Of tools/sweeps/; the suite's own if not given.")] = None,
     paradigm: Annotated[str | None, typer.Option(help="Only this one of the sweep file.")] = None,
     seed: int = 0,
 ) -> None:
-    """Run what is missing of a suite's sweep, and show the table with the choice."""
-    sweeps = yaml.safe_load((SWEEPS / f"{suite}.yaml").read_text(encoding="utf-8"))
-    path = TABLES / f"{suite}.csv"
+    """Run what is missing of a sweep, and show the table with the choice."""
+    sweeps = yaml.safe_load((SWEEPS / f"{sweep or suite}.yaml").read_text(encoding="utf-8"))
+    path = TABLES / f"{sweep or suite}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     for name in [paradigm] if paradigm else sweeps:
         for overrides in combinations(sweeps[name]):

@@ -17,6 +17,8 @@ class _Recipe(Protocol):
 class _Paradigm(Protocol):
     @property
     def recipe(self) -> str: ...
+    @property
+    def evaluated_in(self) -> str: ...
 
 
 @runtime_checkable
@@ -44,18 +46,32 @@ def derive(chosen: Chosen) -> dict[str, Any]:
     recipes: what the chosen paradigms' task vectors are made by, each once.
     plain_recipes, regularised_recipes: those without and with a regulariser; only the latter may read other tasks'
     images.
-    evaluations: model, paradigm and recipe of every evaluation, by the name that its stages carry.
+    tangent_recipes: those whose task vectors edit in tangent space, so that their tangent features are needed.
+    evaluations: model, paradigm and recipe of every evaluation, by the name that its stages carry, and what it takes
+    its edits from on val and on test.
     """
     recipe_of = {name: chosen.paradigm[name].recipe for name in chosen.paradigms}
+    in_tangent_space = [name for name in chosen.paradigms if chosen.paradigm[name].evaluated_in == "tangent"]
     needed = list(dict.fromkeys(recipe_of.values()))
     return {
         "datasets": [*chosen.tasks, chosen.control],
         "recipes": needed,
         "plain_recipes": [name for name in needed if chosen.recipe[name].regulariser is None],
         "regularised_recipes": [name for name in needed if chosen.recipe[name].regulariser is not None],
+        "tangent_recipes": list(dict.fromkeys(recipe_of[name] for name in in_tangent_space)),
         "evaluations": {
-            f"{model}-{paradigm}": {"model": model, "paradigm": paradigm, "recipe": recipe}
+            f"{model}-{paradigm}": {
+                "model": model,
+                "paradigm": paradigm,
+                "recipe": recipe,
+                **{split: _edits(split, paradigm in in_tangent_space) for split in ("val", "test")},
+            }
             for model in chosen.models
             for paradigm, recipe in recipe_of.items()
         },
     }
+
+
+def _edits(split: str, in_tangent_space: bool) -> str:
+    """The directory under data/ that edits are made from: DVC has no conditional dependencies."""
+    return f"features/{split}" if in_tangent_space else "task_vectors"

@@ -107,15 +107,15 @@ class Recipe(Section):
         return [name for name in others.named() if name != task] if others else []
 
 
-class Grid(Section):
-    """Equally spaced coefficients, both ends included."""
+class Range(Section):
+    """Equally spaced numbers, both ends included."""
 
-    min: Annotated[float, Field(ge=0)]
-    max: Annotated[float, Field(ge=0)]
+    min: float
+    max: float
     points: PositiveInt
 
     @model_validator(mode="after")
-    def _is_a_range(self) -> "Grid":
+    def _is_a_range(self) -> "Range":
         if self.max < self.min:
             raise ValueError(f"max {self.max} is less than min {self.min}; max must be at least min")
         if self.points == 1 and self.max > self.min:
@@ -123,11 +123,18 @@ class Grid(Section):
         return self
 
     def values(self) -> list[float]:
-        """The coefficients in ascending order, rounded so that 0.15 is printed as 0.15."""
+        """The numbers in ascending order, rounded so that 0.15 is printed as 0.15."""
         if self.points == 1:
             return [self.min]
         step = (self.max - self.min) / (self.points - 1)
         return [round(self.min + i * step, 10) for i in range(self.points)]
+
+
+class Grid(Range):
+    """Coefficients that are searched."""
+
+    min: Annotated[float, Field(ge=0)]
+    max: Annotated[float, Field(ge=0)]
 
 
 class Paradigm(Section):
@@ -142,17 +149,49 @@ class Paradigm(Section):
 
 
 class SearchSettings(Section):
-    """Grids of the coefficient search and the constraint that negation must keep."""
+    """Grids of the coefficient search and the constraint that negation must keep.
+
+    ``per_task_rounds``: how often at most a coordinate search over tasks goes round; 0 leaves per-task coefficients
+    out. In tangent space only, where an edit costs next to nothing.
+    """
 
     addition: Grid
     negation: Grid
     control_retention: Fraction
+    per_task_rounds: Annotated[int, Field(ge=0, strict=True)]
 
 
 class EvaluationSettings(Section):
-    """How evaluation runs; the numbers do not depend on it."""
+    """How evaluation runs, and with it its memory; the numbers do not depend on it.
+
+    batch_size: images at once.
+    directions: task vectors that are propagated at once through the linearised encoder.
+    """
 
     batch_size: PositiveInt
+    directions: PositiveInt
+
+
+class AnalysisSettings(Section):
+    """The test images that analyses see: at most so many of each task, drawn at random."""
+
+    images: PositiveInt
+    seed: Seed
+
+
+class DisentanglementSettings(Section):
+    """The coefficients of either task vector in the disentanglement error."""
+
+    grid: Range
+
+
+class LocalisationSettings(Section):
+    """NTK localisation: images per task, eigenfunctions per pair, the random weights' seed, memory in MiB."""
+
+    images: PositiveInt
+    eigenfunctions: PositiveInt
+    random_seed: Seed
+    memory: PositiveInt
 
 
 class IntervalSettings(Section):
@@ -193,10 +232,14 @@ class Parameters(Section):
     search: SearchSettings
     evaluation: EvaluationSettings
     intervals: IntervalSettings
+    analysis: AnalysisSettings
+    disentanglement: DisentanglementSettings
+    localisation: LocalisationSettings
     datasets: list[str]
     recipes: list[str]
     plain_recipes: list[str]
     regularised_recipes: list[str]
+    tangent_recipes: list[str]
     evaluations: dict[str, dict[str, str]]
 
     @model_validator(mode="after")

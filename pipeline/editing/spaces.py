@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from pipeline.editing.task_vector import TaskVector
@@ -14,13 +14,16 @@ from pipeline.models.encoders import ImageEncoder
 from pipeline.tangent import linearise
 
 Coefficients = Float[Tensor, "edits tasks"]
+# Of every image f₀(x), then J(x) τₜ of every task vector.
+Features = Float[Tensor, "n parts features"]
 
 
 @runtime_checkable
 class EditSpace(Protocol):
-    """Turns images into the embeddings of edited models.
+    """Turns inputs into the embeddings of edited models.
 
-    The T task vectors are the space's own; an edit is a row of T coefficients over them.
+    The T task vectors are the space's own; an edit is a row of T coefficients over them. What the inputs are is the
+    space's to say: images, or what it needs of them.
     """
 
     @property
@@ -36,7 +39,7 @@ class EditSpace(Protocol):
     def embeddings(
         self, coefficients: Coefficients, batches: Sequence[Tensor]
     ) -> Iterator[tuple[int, int, Float[Tensor, "n features"]]]:
-        """Yield ``(edit, batch, embeddings)`` for every edit and every batch of uint8 images, once each."""
+        """Yield ``(edit, batch, embeddings)`` for every edit and every batch of inputs, once each."""
         ...
 
 
@@ -103,7 +106,7 @@ class WeightSpace(_Space):
     def embeddings(
         self, coefficients: Coefficients, batches: Sequence[Tensor]
     ) -> Iterator[tuple[int, int, Float[Tensor, "n features"]]]:
-        """See :class:`EditSpace`. Parameters move once per edit."""
+        """See :class:`EditSpace`, of uint8 images. Parameters move once per edit."""
         for edit, row in enumerate(coefficients):
             with self.edited(row) as encoder:
                 for index, images in enumerate(batches):
@@ -131,7 +134,7 @@ class TangentSpace(_Space):
     def embeddings(
         self, coefficients: Coefficients, batches: Sequence[Tensor]
     ) -> Iterator[tuple[int, int, Float[Tensor, "n features"]]]:
-        """See :class:`EditSpace`. One propagation per batch."""
+        """See :class:`EditSpace`, of uint8 images. One propagation per batch."""
         weights, directions = _factorise(coefficients.to(self.device))
         tangents = {name: torch.tensordot(directions, tensor, 1) for name, tensor in self._tangents.items()}
         for index, images in enumerate(batches):
@@ -142,6 +145,33 @@ class TangentSpace(_Space):
                     edits = primal + torch.tensordot(weights, moved, 1)
                 else:
                     edits = self._encoder.visual(x).expand(len(coefficients), -1, -1)
+            for edit, embedded in enumerate(edits):
+                yield edit, index, embedded
+
+    def features(self, images: UInt8[Tensor, "n 3 height width"], directions: int) -> Features:
+        """f₀(x) and J(x) τₜ for every task vector, at most ``directions`` of them at once."""
+        with torch.inference_mode():
+            x = self._encoder.normalise(images.to(self.device, non_blocking=True))
+            parts = [self._encoder.visual(x)[None]]
+            for start in range(0, self.size, directions):
+                chunk = {name: tensor[start : start + directions] for name, tensor in self._tangents.items()}
+                parts.append(self._propagate.tangent(x, chunk))
+            return torch.cat(parts).transpose(0, 1)
+
+
+class FeatureSpace:
+    """Edits of the linearised encoder from what :meth:`TangentSpace.features` gave: matrix products, no encoder."""
+
+    def __init__(self, size: int, device: torch.device) -> None:
+        self.size, self.device = size, device
+
+    def embeddings(
+        self, coefficients: Coefficients, batches: Sequence[Tensor]
+    ) -> Iterator[tuple[int, int, Float[Tensor, "_ features"]]]:
+        """See :class:`EditSpace`, of tangent features."""
+        weights = torch.nn.functional.pad(coefficients.to(self.device), (1, 0), value=1.0)  # of f₀: 1
+        for index, features in enumerate(batches):
+            edits = torch.einsum("ep,npd->end", weights, features.to(self.device, non_blocking=True))
             for edit, embedded in enumerate(edits):
                 yield edit, index, embedded
 

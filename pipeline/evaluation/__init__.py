@@ -2,7 +2,13 @@
 
 from pipeline.evaluation.correctness import read_correct, write_correct
 from pipeline.evaluation.prediction import Benchmark, Predictions, predict
-from pipeline.evaluation.search import AdditionSearch, NegationSearch, search_addition, search_negation
+from pipeline.evaluation.search import (
+    AdditionSearch,
+    NegationSearch,
+    search_addition,
+    search_negation,
+    search_per_task,
+)
 
 __all__ = [
     "AdditionSearch",
@@ -13,5 +19,6 @@ __all__ = [
     "read_correct",
     "search_addition",
     "search_negation",
+    "search_per_task",
     "write_correct",
 ]

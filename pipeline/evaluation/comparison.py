@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from pipeline.config import IntervalSettings
-from pipeline.evaluation.intervals import Bootstrap, bootstrap_mean, ratio
+from pipeline.evaluation.intervals import Bootstrap, bootstrap_accuracy, bootstrap_mean, ratio
 from pipeline.measurements import MEAN, Measurement, Recorder, Setting
 
 Images = Bool[np.ndarray, " n"]
@@ -50,6 +50,30 @@ def measure_difference(
             recorder.estimate("addition", setting, task, f"{metric}_minus_{reference}", row.estimate(settings))
             for task, row in tasks.items()
         ]
+    return rows
+
+
+def measure_single_task(
+    recorder: Recorder,
+    ours: Mapping[str, Images],
+    theirs: Mapping[str, Images],
+    classes: Mapping[str, int],
+    reference: str,
+    settings: IntervalSettings,
+) -> list[Measurement]:
+    """Ours minus theirs in single-task accuracy, per task and in the mean, and what weight space has over us.
+
+    That is the non-linear advantage of Ortiz-Jimenez et al., (theirs − ours) / (1 − 1 / classes).
+    """
+    rows = []
+    tasks = {
+        task: bootstrap_accuracy(o.astype(np.float64) - theirs[task], settings, i)
+        for i, (task, o) in enumerate(ours.items())
+    }
+    advantage = {task: row.scaled(-1 / (1 - 1 / classes[task])) for task, row in tasks.items()}
+    for metric, of_tasks in ((f"accuracy_minus_{reference}", tasks), ("nonlinear_advantage", advantage)):
+        for task, row in {**of_tasks, MEAN: bootstrap_mean(list(of_tasks.values()))}.items():
+            rows.append(recorder.estimate("single_task", "none", task, metric, row.estimate(settings)))
     return rows
 
 

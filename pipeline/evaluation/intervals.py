@@ -28,11 +28,15 @@ class Bootstrap:
         low, high = np.nanquantile(self.resampled, [tail, 1 - tail])
         return Estimate(self.value, float(low), float(high), self.n)
 
+    def scaled(self, factor: float) -> "Bootstrap":
+        """The statistic times a number."""
+        return Bootstrap(self.value * factor, self.resampled * factor, self.n)
+
 
 def bootstrap_accuracy(
     scores: Bool[np.ndarray, " n"] | Float[np.ndarray, " n"], settings: IntervalSettings, stream: int
 ) -> Bootstrap:
-    """Accuracy on one task: the mean of one score per image, 0 or 1, or the mean of several edits' scores.
+    """Accuracy on one task, or the mean of whatever else is one score per image.
 
     Resampling n images with replacement and counting each distinct score is one multinomial draw.
     ``stream`` numbers the task, so that tasks are resampled independently.
@@ -79,8 +83,14 @@ def ratio(edited: Int64[np.ndarray, " resamples"], single: Int64[np.ndarray, " r
 
 def bootstrap_mean(tasks: Sequence[Bootstrap]) -> Bootstrap:
     """Mean over tasks, each resampled independently."""
+    total = bootstrap_sum(tasks)
+    return Bootstrap(total.value / len(tasks), total.resampled / len(tasks), total.n)
+
+
+def bootstrap_sum(parts: Sequence[Bootstrap]) -> Bootstrap:
+    """Sum of statistics of different images, each resampled independently."""
     return Bootstrap(
-        float(np.mean([task.value for task in tasks])),
-        np.mean([task.resampled for task in tasks], axis=0),
-        sum(task.n for task in tasks),
+        float(np.sum([part.value for part in parts])),
+        np.sum([part.resampled for part in parts], axis=0),
+        sum(part.n for part in parts),
     )

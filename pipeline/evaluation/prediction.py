@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int16, Int64
+from jaxtyping import Bool, Float, Int16, Int64, Shaped
 from torch import Tensor
 
 from pipeline.editing.spaces import EditSpace
@@ -20,18 +20,36 @@ NO_CLASS = -1
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A split of a task with the task's head."""
+    """A split of a task with the task's head.
+
+    inputs: one per image, of the kind that the edit space takes: uint8 images, or their tangent features.
+    """
 
     task: str
-    split: LabelledImages
+    inputs: Shaped[np.ndarray, "n ..."]
+    labels: Int64[np.ndarray, " n"]
     head: Head
 
     def __post_init__(self) -> None:
-        if len(self.head.classes) <= int(self.split.labels.max()):
+        if len(self.head.classes) <= int(self.labels.max()):
             raise UserError(
-                f"task {self.task}: label {int(self.split.labels.max())} but its head has only "
+                f"task {self.task}: label {int(self.labels.max())} but its head has only "
                 f"{len(self.head.classes)} classes; run `dvc repro` again"
             )
+
+    @classmethod
+    def of_images(cls, task: str, split: LabelledImages, head: Head) -> "Benchmark":
+        """With the images themselves as inputs."""
+        return cls(task, split.images, split.labels, head)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def sample(self, size: int, seed: int) -> "Benchmark":
+        """At most ``size`` images, drawn at random without replacement, in their order."""
+        chosen = np.random.default_rng(seed).permutation(len(self))[:size]
+        chosen.sort()
+        return Benchmark(self.task, self.inputs[chosen], self.labels[chosen], self.head)
 
 
 @dataclass(frozen=True)
@@ -54,6 +72,37 @@ class Predictions:
         return self.correct().mean(axis=1)
 
 
+def embed(
+    space: EditSpace,
+    coefficients: Float[Tensor, "edits tasks"],
+    benchmarks: Sequence[Benchmark],
+    batch_size: int,
+    description: str,
+) -> Iterator[tuple[int, int, slice, Float[Tensor, "n features"]]]:
+    """Embed all benchmarks' images under every edit.
+
+    Args:
+        space: gives the embeddings of the edited models.
+        coefficients: one row per edit, one column per task vector of the space.
+        benchmarks: the images; each is read once per edit.
+        batch_size: images at once.
+        description: shown beside the progress bar.
+
+    Yields:
+        The edit, the benchmark, which of its images, and their embeddings.
+    """
+    batches: list[Tensor] = []
+    owners: list[tuple[int, slice]] = []
+    for index, benchmark in enumerate(benchmarks):
+        inputs = torch.from_numpy(benchmark.inputs)
+        for start in range(0, len(inputs), batch_size):
+            batches.append(inputs[start : start + batch_size])
+            owners.append((index, slice(start, start + len(batches[-1]))))
+    passes = space.embeddings(coefficients, batches)
+    for edit, batch, embeddings in progress(passes, description, len(coefficients) * len(batches)):
+        yield edit, *owners[batch], embeddings
+
+
 def predict(
     space: EditSpace,
     coefficients: Float[Tensor, "edits tasks"],
@@ -61,42 +110,20 @@ def predict(
     batch_size: int,
     description: str,
 ) -> dict[str, Predictions]:
-    """Predict the classes of all benchmarks' images under every edit.
-
-    Args:
-        space: gives the embeddings of the edited models.
-        coefficients: one row per edit, one column per task vector of the space.
-        benchmarks: splits with their heads; each image is read once per edit and classified by its own head.
-        batch_size: images per forward pass.
-        description: shown beside the progress bar.
+    """Predict the classes of all benchmarks' images under every edit, each with its own head; see :func:`embed`.
 
     Returns:
         The predictions by task.
     """
-    batches, owners = _batches(benchmarks, batch_size)
     heads = [benchmark.head.to(space.device) for benchmark in benchmarks]
-    predicted = [np.empty((len(coefficients), len(b.split)), np.int16) for b in benchmarks]
-    total = len(coefficients) * len(batches)
-    passes = space.embeddings(coefficients, batches)
-    for edit, batch, embeddings in progress(passes, description, total):
-        owner, start = owners[batch]
-        logits = heads[owner].logits(embeddings)
-        classes = logits.argmax(dim=1).where(logits.isfinite().all(dim=1), NO_CLASS)
-        predicted[owner][edit, start : start + len(classes)] = classes.cpu().numpy()
-    return {b.task: Predictions(p, b.split.labels) for b, p in zip(benchmarks, predicted, strict=True)}
+    predicted = [np.empty((len(coefficients), len(b)), np.int16) for b in benchmarks]
+    for edit, index, images, embeddings in embed(space, coefficients, benchmarks, batch_size, description):
+        predicted[index][edit, images] = classify(heads[index], embeddings)
+    return {b.task: Predictions(p, b.labels) for b, p in zip(benchmarks, predicted, strict=True)}
 
 
-def _batches(benchmarks: Sequence[Benchmark], batch_size: int) -> tuple[list[Tensor], list[tuple[int, int]]]:
-    """All images in batches, each with the index of its benchmark and of its first image there."""
-    batches, owners = [], []
-    for index, benchmark in enumerate(benchmarks):
-        images = torch.from_numpy(benchmark.split.images)
-        for start, batch in _slices(images, batch_size):
-            batches.append(batch)
-            owners.append((index, start))
-    return batches, owners
-
-
-def _slices(images: Tensor, batch_size: int) -> Iterator[tuple[int, Tensor]]:
-    for start in range(0, len(images), batch_size):
-        yield start, images[start : start + batch_size]
+def classify(head: Head, embeddings: Float[Tensor, "n features"]) -> Int16[np.ndarray, " n"]:
+    """The predicted classes; -1 where an embedding is no number."""
+    logits = head.logits(embeddings)
+    classes = logits.argmax(dim=1).where(logits.isfinite().all(dim=1), NO_CLASS)
+    return classes.to(torch.int16).cpu().numpy()

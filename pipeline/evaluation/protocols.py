@@ -36,10 +36,10 @@ def evaluate_single_task(space: EditSpace, benchmarks: Sequence[Benchmark], batc
 
 
 def evaluate_addition(
-    space: EditSpace, alphas: Mapping[Setting, float], benchmarks: Sequence[Benchmark], batch_size: int
+    space: EditSpace, alphas: Mapping[Setting, Sequence[float]], benchmarks: Sequence[Benchmark], batch_size: int
 ) -> dict[Setting, Correct]:
-    """Correctness of the sum of all task vectors, at each of several α."""
-    coefficients = torch.tensor(list(alphas.values()))[:, None].expand(-1, space.size)
+    """Correctness of the sum of all task vectors, at each of several choices of one α per task."""
+    coefficients = torch.tensor(list(alphas.values()))
     predictions = predict(space, coefficients, benchmarks, batch_size, "addition")
     return {
         setting: {b.task: predictions[b.task].correct()[row] for b in benchmarks} for row, setting in enumerate(alphas)

@@ -68,6 +68,39 @@ def search_addition(space: EditSpace, benchmarks: Sequence[Benchmark], grid: Gri
     return AdditionSearch(alphas, single, accuracy, normalised, alphas[select_addition(normalised.mean(axis=1))])
 
 
+def search_per_task(
+    space: EditSpace, benchmarks: Sequence[Benchmark], found: AdditionSearch, rounds: int, batch_size: int
+) -> list[float]:
+    """One α per task vector: a coordinate search from the common α, every coordinate over the grid in turn.
+
+    It ends when a round over all tasks changes nothing, or after ``rounds``. Each step takes the highest mean
+    normalised accuracy, and changes nothing unless that is higher than before.
+
+    Args:
+        space: holds one task vector per benchmark, in the same order.
+        benchmarks: every task's ``val`` split.
+        found: of the common α, on the same benchmarks.
+        rounds: at most so many over all tasks.
+        batch_size: images at once.
+    """
+    alphas = [found.alpha] * len(benchmarks)
+    best = float(found.normalised[found.alphas.index(found.alpha)].mean())
+    for _ in range(rounds):
+        before = list(alphas)
+        for position in range(len(alphas)):
+            coefficients = torch.tensor(alphas).repeat(len(found.alphas), 1)
+            coefficients[:, position] = torch.tensor(found.alphas)
+            predictions = predict(space, coefficients, benchmarks, batch_size, "an α per task on val")
+            accuracy = np.stack([predictions[b.task].accuracy() for b in benchmarks], axis=1)
+            normalised = (accuracy / found.single).mean(axis=1)
+            chosen = select_addition(normalised)
+            if normalised[chosen] > best:
+                best, alphas[position] = float(normalised[chosen]), found.alphas[chosen]
+        if alphas == before:
+            break
+    return alphas
+
+
 def search_negation(
     space: EditSpace,
     task: int,

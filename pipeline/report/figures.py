@@ -10,7 +10,7 @@ from cycler import cycler
 from matplotlib.figure import Figure
 
 # A fixed salt and no date make the SVG deterministic; text stays text, so that it can be read and selected.
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "tauflow",
     "svg.fonttype": "none",
     "font.size": 9,
@@ -22,7 +22,7 @@ _STYLE: dict[Any, Any] = {
 
 def addition_curves(curves: Mapping[str, pd.DataFrame], chosen: Mapping[str, float]) -> str:
     """Mean accuracy and mean normalised accuracy on ``val`` against α, one line per paradigm, chosen α marked."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 2.8), layout="constrained")
         for axes, column, title in zip(
             figure.subplots(1, 2), ("accuracy", "normalized"), ("absolute", "normalised"), strict=True
@@ -33,12 +33,12 @@ def addition_curves(curves: Mapping[str, pd.DataFrame], chosen: Mapping[str, flo
             axes.set(xlabel="α", ylabel=f"{title} accuracy on val, %")
             axes.set_ylim(bottom=0)
         figure.axes[0].legend(frameon=False)
-        return _svg(figure)
+        return to_svg(figure)
 
 
 def negation_curves(curves: Mapping[str, pd.DataFrame], chosen: Mapping[str, float], retention_line: float) -> str:
     """Target and control accuracy on ``val`` against α, one line per negated task, chosen α marked."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.2, 2.8), layout="constrained")
         for axes, column in zip(figure.subplots(1, 2), ("target", "control"), strict=True):
             for task, curve in curves.items():
@@ -49,10 +49,11 @@ def negation_curves(curves: Mapping[str, pd.DataFrame], chosen: Mapping[str, flo
             axes.set_ylim(bottom=0)
         figure.axes[1].axhline(100 * retention_line, color="0.5", linestyle="--", linewidth=1)
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
-        return _svg(figure)
+        return to_svg(figure)
 
 
-def _svg(figure: Figure) -> str:
+def to_svg(figure: Figure) -> str:
+    """The figure as an ``svg`` element."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()

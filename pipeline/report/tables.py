@@ -1,10 +1,14 @@
 """The results tables: one row per paradigm, with intervals, and their differences."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import pandas as pd
 
 from pipeline.measurements import MEAN, select
+
+# Formats the row of a number.
+Cell = Callable[[pd.DataFrame], str]
 
 # Column title → benchmark, setting, metric of the mean over tasks.
 COLUMNS = {
@@ -17,6 +21,16 @@ COLUMNS = {
     "negation: control": ("negation", "tuned", "control"),
 }
 
+# The same of the analyses; whether the number is a share, shown in percent.
+ANALYSES = {
+    "ξ, mean over the grid": ("disentanglement", "error", True),
+    "ξ at α₁ = α₂ = 1": ("disentanglement", "error_alpha_1", True),
+    "grid with ξ < 5 %": ("disentanglement", "area", True),
+    "ξ of representations, nats": ("disentanglement", "divergence", False),
+    "τJp": ("tau_jp", "tau_jp", False),
+    "drop, points": ("tau_jp", "drop", True),
+    "rank correlation": ("tau_jp", "rank_correlation", False),
+}
 
 # Of a difference between paradigms: metric → words.
 DIFFERENCES = {"accuracy": "accuracy", "normalized": "normalised"}
@@ -25,33 +39,84 @@ DIFFERENCES = {"accuracy": "accuracy", "normalized": "normalised"}
 def results_table(results: pd.DataFrame, model: str, control: str) -> pd.DataFrame:
     """Means over tasks of one model: the zero-shot row, then one row per paradigm; cells are formatted text."""
     of_model = select(results, model=model)
-    rows = {"zero-shot": _zero_shot_row(of_model, control)}
-    for paradigm in dict.fromkeys(of_model["paradigm"]):
-        of_paradigm = select(of_model, paradigm=paradigm, task=MEAN)
-        rows[str(paradigm)] = {
-            title: _cell(select(of_paradigm, benchmark=benchmark, setting=setting, metric=metric))
-            for title, (benchmark, setting, metric) in COLUMNS.items()
-        }
-        alpha = select(of_paradigm, benchmark="addition", setting="tuned", metric="alpha")
-        rows[str(paradigm)]["α"] = f"{alpha['value'].iloc[0]:.2f}"
-    table = pd.DataFrame.from_dict(rows, orient="index").fillna("")
-    table.index.name = "paradigm"
-    return table.reindex(columns=["single-task", "α", *list(COLUMNS)[1:]])
+    rows = paradigm_rows(of_model, _cell, lambda alpha: f"{alpha['value'].iloc[0]:.2f}")
+    return titled_table({"zero-shot": _zero_shot_row(of_model, control), **rows}, "paradigm")
 
 
 def comparison_table(results: pd.DataFrame, model: str) -> pd.DataFrame:
     """Paired differences of the means over tasks, one row per paradigm but the first; cells are formatted text."""
-    means = select(results, model=model, task=MEAN, benchmark="addition")
+    rows = difference_rows(select(results, model=model), lambda found: _cell(found, signed=True))
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index.name = "addition: difference"
+    return table
+
+
+def paradigm_rows(of_model: pd.DataFrame, cell: Cell, alpha_cell: Cell) -> dict[str, dict[str, str]]:
+    """The means over tasks of every paradigm, by column title."""
+    rows = {}
+    # Those that were evaluated: tables of task vectors name recipes.
+    for paradigm in dict.fromkeys(select(of_model, benchmark="single_task")["paradigm"]):
+        of_paradigm = select(of_model, paradigm=paradigm, task=MEAN)
+        rows[str(paradigm)] = {
+            title: cell(select(of_paradigm, benchmark=benchmark, setting=setting, metric=metric))
+            for title, (benchmark, setting, metric) in COLUMNS.items()
+        }
+        rows[str(paradigm)]["α"] = alpha_cell(
+            select(of_paradigm, benchmark="addition", setting="tuned", metric="alpha")
+        )
+    return rows
+
+
+def difference_rows(of_model: pd.DataFrame, cell: Cell) -> dict[str, dict[str, str]]:
+    """The differences of addition from the first paradigm, by column title."""
+    means = select(of_model, task=MEAN, benchmark="addition")
     rows: dict[str, dict[str, str]] = {}
     for metric in dict.fromkeys(means["metric"]):
         kind, minus, reference = str(metric).partition("_minus_")
         for paradigm in dict.fromkeys(select(means, metric=metric)["paradigm"]) if minus else ():
             found = select(means, metric=metric, paradigm=paradigm)
             of_paradigm = rows.setdefault(f"{paradigm} − {reference}", {})
-            of_paradigm[f"{DIFFERENCES[kind]}, tuned α"] = _cell(select(found, setting="tuned"), signed=True)
-            of_paradigm[f"{DIFFERENCES[kind]}, α = 1"] = _cell(select(found, setting="alpha_1"), signed=True)
+            of_paradigm[f"{DIFFERENCES[kind]}, tuned α"] = cell(select(found, setting="tuned"))
+            of_paradigm[f"{DIFFERENCES[kind]}, α = 1"] = cell(select(found, setting="alpha_1"))
+    return rows
+
+
+def titled_table(rows: dict[str, dict[str, str]], name: str) -> pd.DataFrame:
+    """Rows of :func:`paradigm_rows` with their columns in order."""
+    table = pd.DataFrame.from_dict(rows, orient="index").fillna("")
+    table.index.name = name
+    return table.reindex(columns=["single-task", "α", *list(COLUMNS)[1:]])
+
+
+def per_task_table(results: pd.DataFrame, model: str, tasks: Sequence[str]) -> pd.DataFrame:
+    """Addition with one α per task vector, for the paradigms that searched them; cells are formatted text."""
+    found = select(results, model=model, benchmark="addition", setting="per_task")
+    rows = {}
+    for paradigm in dict.fromkeys(found["paradigm"]):
+        of_paradigm = select(found, paradigm=paradigm)
+        means = select(of_paradigm, task=MEAN)
+        alphas = select(of_paradigm, metric="alpha").set_index("task")["value"]
+        rows[str(paradigm)] = {
+            "accuracy": _cell(select(means, metric="accuracy")),
+            "normalised": _cell(select(means, metric="normalized")),
+            **{task: f"{alphas[task]:.2f}" for task in tasks},
+        }
     table = pd.DataFrame.from_dict(rows, orient="index")
-    table.index.name = "addition: difference"
+    table.index.name = "one α per task"
+    return table
+
+
+def analysis_table(results: pd.DataFrame, model: str) -> pd.DataFrame:
+    """Disentanglement and interference of one model, means over pairs, one row per paradigm; formatted text."""
+    means = select(results, model=model, task=MEAN)
+    rows = {}
+    for paradigm in dict.fromkeys(select(means, benchmark="disentanglement")["paradigm"]):
+        rows[str(paradigm)] = {
+            title: _number(select(means, paradigm=paradigm, benchmark=benchmark, metric=metric), share)
+            for title, (benchmark, metric, share) in ANALYSES.items()
+        }
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index.name = "paradigm"
     return table
 
 
@@ -65,7 +130,7 @@ def task_table(results: pd.DataFrame, model: str, paradigm: str, tasks: Sequence
         alpha = select(of_task, benchmark="negation", metric="alpha")["value"].iloc[0]
         table[task + (" †" if near_chance else "")] = {
             "zero-shot": _cell(select(of_task, benchmark="zero_shot")),
-            "single-task": _cell(select(of_task, benchmark="single_task")),
+            "single-task": _cell(select(of_task, benchmark="single_task", metric="accuracy")),
             "addition, tuned α": _cell(select(of_task, benchmark="addition", setting="tuned", metric="accuracy")),
             "addition, α = 1": _cell(select(of_task, benchmark="addition", setting="alpha_1", metric="accuracy")),
             "negation: target": _cell(select(of_task, benchmark="negation", setting="tuned", metric="target")),
@@ -106,6 +171,17 @@ def _cell(rows: pd.DataFrame, signed: bool = False) -> str:
     value, low, high = (100 * rows.iloc[0][column] for column in ("value", "ci_low", "ci_high"))
     sign = "+" if signed else ""
     return f"{value:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
+
+
+def _number(rows: pd.DataFrame, share: bool) -> str:
+    """``31.2 [30.1, 32.0]`` or ``31.2``; nothing where the number is not defined."""
+    if np.isnan(rows["value"].to_numpy()).all():
+        return ""
+    value, low, high = (
+        float(rows.iloc[0][column]) * (100 if share else 1) for column in ("value", "ci_low", "ci_high")
+    )
+    digits = 1 if share else 3
+    return f"{value:.{digits}f}" + (f" [{low:.{digits}f}, {high:.{digits}f}]" if low == low else "")
 
 
 def _markdown(table: pd.DataFrame) -> str:

@@ -94,9 +94,17 @@ def test_entries_that_follow_from_the_paradigm(option: str, composed: Composed) 
     assert content["recipes"] == recipes
     assert content["plain_recipes"] == [name for name in recipes if not name.startswith("tau_jp")]
     assert content["regularised_recipes"] == [name for name in recipes if name.startswith("tau_jp")]
-    assert content["evaluations"] == {
-        f"mini-clip-{name}": {"model": "mini-clip", "paradigm": name, "recipe": recipe_of[name]} for name in chosen
-    }
+    in_tangent_space = [name for name in chosen if DESIGN[name][2] == "tangent"]
+    assert content["tangent_recipes"] == list(dict.fromkeys(recipe_of[name] for name in in_tangent_space))
+    for name in chosen:
+        tangent = name in in_tangent_space
+        assert content["evaluations"][f"mini-clip-{name}"] == {
+            "model": "mini-clip",
+            "paradigm": name,
+            "recipe": recipe_of[name],
+            "val": "features/val" if tangent else "task_vectors",
+            "test": "features/test" if tangent else "task_vectors",
+        }
     assert list(content["evaluations"]) == [f"mini-clip-{name}" for name in chosen]
 
 
@@ -104,15 +112,18 @@ def test_evaluations_are_models_times_paradigms(composed: Composed, tmp_path: Pa
     content = composed("models=[mini-clip,ViT-B-32]", "paradigm=main", "paradigms=[ntk,posthoc]")
     found = content["evaluations"]
     assert list(found) == ["mini-clip-ntk", "mini-clip-posthoc", "ViT-B-32-ntk", "ViT-B-32-posthoc"]
-    assert found["ViT-B-32-ntk"] == {"model": "ViT-B-32", "paradigm": "ntk", "recipe": "ntk"}
-    assert found["mini-clip-posthoc"] == {"model": "mini-clip", "paradigm": "posthoc", "recipe": "standard"}
+    for name, recipe in (("ViT-B-32-ntk", "ntk"), ("mini-clip-posthoc", "standard")):
+        assert (found[name]["model"], found[name]["paradigm"]) == (name.rpartition("-")[0], name.rpartition("-")[2])
+        assert found[name]["recipe"] == recipe
     assert content["recipes"] == ["ntk", "standard"]
     legal_dump(content, tmp_path)
 
 
 def test_a_recipe_that_several_paradigms_share_is_trained_once() -> None:
     recipes = {name: SimpleNamespace(regulariser=regulariser) for name, regulariser in (("a", "some"), ("b", None))}
-    paradigm = {name: SimpleNamespace(recipe=recipe) for name, recipe in zip("pqr", "bab", strict=True)}
+    paradigm = {
+        name: SimpleNamespace(recipe=recipe, evaluated_in="weight") for name, recipe in zip("pqr", "bab", strict=True)
+    }
     names: dict[str, Any] = {"models": ["m"], "tasks": ["t"], "control": "c", "paradigms": ["p", "q", "r"]}
     chosen: Any = SimpleNamespace(**names, paradigm=paradigm, recipe=recipes)
     entries = derive(chosen)

@@ -185,7 +185,7 @@ MISTAKES: dict[str, tuple[Change, list[str]]] = {
     "evaluation of another name": (name_an_evaluation_otherwise, ["evaluations: follows", "'mini-clip-ntk': {"]),
     "evaluation with another recipe": (
         set_at("evaluations.mini-clip-posthoc.recipe", "ntk"),
-        ["evaluations: follows", "{'model': 'mini-clip', 'paradigm': 'posthoc', 'recipe': 'standard'}"],
+        ["evaluations: follows", "{'model': 'mini-clip', 'paradigm': 'posthoc', 'recipe': 'standard', "],
     ),
     "paradigm that no evaluation knows": (set_at("paradigms", ["ntk"]), ["recipes: follows", "must be ['ntk']"]),
 }  # fmt: skip

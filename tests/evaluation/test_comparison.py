@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.config import IntervalSettings
-from pipeline.evaluation.comparison import Outcome, bootstrap_difference, measure_difference
+from pipeline.evaluation.comparison import Outcome, bootstrap_difference, measure_difference, measure_single_task
 from pipeline.measurements import Recorder
 
 
@@ -48,3 +48,23 @@ def test_rows_name_the_reference(intervals: IntervalSettings) -> None:
     accuracy = [found["accuracy_minus_standard", task] for task in ("a", "b")]
     assert found["accuracy_minus_standard", "mean"] == pytest.approx(np.mean(accuracy))
     assert accuracy[0] == pytest.approx(ours["a"].edited.mean() - theirs["a"].edited.mean())
+
+
+def test_single_task_differences_and_the_nonlinear_advantage(intervals: IntervalSettings) -> None:
+    """Ortiz-Jimenez et al.: (acc of the reference − ours) / (1 − 1 / classes)."""
+    random = np.random.default_rng(0)
+    ours = {task: random.random(80) < 0.6 for task in "ab"}
+    theirs = {task: random.random(80) < 0.8 for task in "ab"}
+    rows = measure_single_task(Recorder("m", "ntk", 0), ours, theirs, {"a": 2, "b": 5}, "standard", intervals)
+    found = {(row.metric, row.task): row for row in rows}
+    differences = {task: float(ours[task].mean() - theirs[task].mean()) for task in "ab"}
+    for task, chance in (("a", 1 / 2), ("b", 1 / 5)):
+        assert found["accuracy_minus_standard", task].value == pytest.approx(differences[task])
+        assert found["nonlinear_advantage", task].value == pytest.approx(-differences[task] / (1 - chance))
+    assert found["accuracy_minus_standard", "mean"].value == pytest.approx((differences["a"] + differences["b"]) / 2)
+    # Paired: resampled images by hand.
+    draws = [float((ours["a"][i].astype(float) - theirs["a"][i]).mean()) for i in random.integers(80, size=(4000, 80))]
+    row = found["accuracy_minus_standard", "a"]
+    low, high = np.quantile(draws, [0.025, 0.975])
+    assert row.ci_low == pytest.approx(low, abs=0.026)
+    assert row.ci_high == pytest.approx(high, abs=0.026)

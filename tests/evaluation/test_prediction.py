@@ -53,8 +53,8 @@ def space() -> PixelSpace:
 @pytest.fixture
 def benchmarks(make_images: ImageFactory, make_head: HeadFactory) -> list[Benchmark]:
     return [
-        Benchmark("a", make_images(7, classes=3, seed=1, size=2), make_head(3, seed=1, features=5)),
-        Benchmark("b", make_images(12, classes=4, seed=2, size=2), make_head(4, seed=2, features=5)),
+        Benchmark.of_images("a", make_images(7, classes=3, seed=1, size=2), make_head(3, seed=1, features=5)),
+        Benchmark.of_images("b", make_images(12, classes=4, seed=2, size=2), make_head(4, seed=2, features=5)),
     ]
 
 
@@ -64,7 +64,7 @@ def brute_force(space: PixelSpace, edit: Tensor, benchmark: Benchmark) -> list[i
     for a, move in zip(edit.tolist(), space.moves, strict=True):
         weight += a * move.double().numpy()
     classes = []
-    for image in benchmark.split.images:
+    for image in benchmark.inputs:
         embedding = weight @ image.reshape(-1).astype(float)
         rows = benchmark.head.weight.double().numpy()
         cosines = [row @ embedding / np.linalg.norm(row) / np.linalg.norm(embedding) for row in rows]
@@ -83,7 +83,7 @@ def test_predictions_equal_brute_force(space: PixelSpace, benchmarks: list[Bench
         predictions = found[benchmark.task]
         expected = [brute_force(space, edit, benchmark) for edit in EDITS]
         np.testing.assert_array_equal(predictions.predicted, expected)
-        np.testing.assert_array_equal(predictions.labels, benchmark.split.labels)
+        np.testing.assert_array_equal(predictions.labels, benchmark.labels)
         right = [[p == t for p, t in zip(row, predictions.labels, strict=True)] for row in expected]
         np.testing.assert_array_equal(predictions.correct(), right)
         np.testing.assert_allclose(predictions.accuracy(), [sum(row) / len(row) for row in right])
@@ -104,7 +104,7 @@ def test_real_model(
 ) -> None:
     """Against a model with the edited weights loaded, image by image."""
     vectors = [make_vector(0), make_vector(1, part="mlp")]
-    benchmark = Benchmark("a", make_images(6, classes=3), make_head(3))
+    benchmark = Benchmark.of_images("a", make_images(6, classes=3), make_head(3))
     found = predict(WeightSpace(make_encoder(), vectors, CPU), EDITS, [benchmark], 4, "test")["a"]
     for row, edit in enumerate(EDITS.tolist()):
         encoder = make_encoder()
@@ -113,7 +113,7 @@ def test_real_model(
             weights = vector.apply(weights, a)
         encoder.visual.load_state_dict(weights)
         with torch.no_grad():
-            embeddings = [encoder(torch.from_numpy(image)[None])[0] for image in benchmark.split.images]
+            embeddings = [encoder(torch.from_numpy(image)[None])[0] for image in benchmark.inputs]
         expected = [int((benchmark.head.weight @ embedding).argmax()) for embedding in embeddings]
         assert found.predicted[row].tolist() == expected
 
@@ -143,7 +143,7 @@ def test_no_class_is_never_correct() -> None:
 
 def test_label_beyond_the_head(make_images: ImageFactory, make_head: HeadFactory) -> None:
     with pytest.raises(UserError, match=r"^task a: label 3 but its head has only 3 classes"):
-        Benchmark("a", make_images(8, classes=4), make_head(3))
+        Benchmark.of_images("a", make_images(8, classes=4), make_head(3))
 
 
 def test_pixel_space_is_an_edit_space(space: PixelSpace) -> None:

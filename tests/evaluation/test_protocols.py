@@ -39,7 +39,7 @@ def vectors(make_vector: Callable[..., TaskVector]) -> list[TaskVector]:
 def benchmarks(make_images: Callable[..., LabelledImages], make_head: Callable[..., Head]) -> list[Benchmark]:
     """Three tasks and a control."""
     return [
-        Benchmark(task, make_images(16 + seed, classes=3, seed=seed), make_head(3, seed=seed))
+        Benchmark.of_images(task, make_images(16 + seed, classes=3, seed=seed), make_head(3, seed=seed))
         for seed, task in enumerate((*TASKS, "control"))
     ]
 
@@ -58,8 +58,8 @@ def correct_with(make_encoder: Callable[[], ImageEncoder]) -> Callable[[TaskVect
         if vector is not None:
             encoder.visual.load_state_dict(vector.apply(dict(encoder.visual.state_dict())))
         with torch.no_grad():
-            classes = (encoder(torch.from_numpy(benchmark.split.images)) @ benchmark.head.weight.T).argmax(dim=1)
-        return (classes.numpy() == benchmark.split.labels).tolist()
+            classes = (encoder(torch.from_numpy(benchmark.inputs)) @ benchmark.head.weight.T).argmax(dim=1)
+        return (classes.numpy() == benchmark.labels).tolist()
 
     return correct
 
@@ -83,12 +83,14 @@ def test_single_task_and_zero_shot(
 def test_addition(
     space: WeightSpace, vectors: list[TaskVector], benchmarks: list[Benchmark], correct_with: Correct
 ) -> None:
-    found = evaluate_addition(space, ALPHAS, benchmarks[:3], 8)
-    assert list(found) == ["tuned", "alpha_1"]
-    total = sum_vectors(vectors)
-    for setting, alpha in ALPHAS.items():
+    alphas: dict[Setting, list[float]] = {setting: [alpha] * 3 for setting, alpha in ALPHAS.items()}
+    found = evaluate_addition(space, {**alphas, "per_task": [0.4, 0.0, 0.9]}, benchmarks[:3], 8)
+    assert list(found) == ["tuned", "alpha_1", "per_task"]
+    sums: dict[Setting, TaskVector] = {setting: sum_vectors(vectors) * alpha for setting, alpha in ALPHAS.items()}
+    sums["per_task"] = vectors[0] * 0.4 + vectors[2] * 0.9
+    for setting, total in sums.items():
         for benchmark in benchmarks[:3]:
-            assert found[setting][benchmark.task].tolist() == correct_with(total * alpha, benchmark)
+            assert found[setting][benchmark.task].tolist() == correct_with(total, benchmark)
 
 
 def test_negation(

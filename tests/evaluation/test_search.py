@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipeline.config import Grid
 from pipeline.errors import UserError
-from pipeline.evaluation import Benchmark, search_addition, search_negation
+from pipeline.evaluation import Benchmark, search_addition, search_negation, search_per_task
 from pipeline.evaluation.search import select_addition, select_negation
 from pipeline.models.heads import Head
 from pipeline.tasks import LabelledImages
@@ -74,7 +74,9 @@ def benchmark(task: str, first: int, n: int) -> Benchmark:
     """Images that hold their own numbers from ``first`` on; all are of class 1."""
     images = np.zeros((n, 3, 1, 1), np.uint8)
     images[:, 0, 0, 0] = np.arange(first, first + n)
-    return Benchmark(task, LabelledImages(images, np.ones(n, np.int64)), Head(torch.eye(2), ["wrong", "right"]))
+    return Benchmark.of_images(
+        task, LabelledImages(images, np.ones(n, np.int64)), Head(torch.eye(2), ["wrong", "right"])
+    )
 
 
 def grid(points: int = 5, most: float = 1.0, least: float = 0.0) -> Grid:
@@ -182,3 +184,41 @@ def test_negation_may_go_beyond_one() -> None:
     found = search_negation(TableSpace(1, table), 0, task, control, grid(points=7, most=3.0), 0.95, 6)
     assert found.alpha == 3.0
     assert found.target.argmin() == 6
+
+
+def per_task_table(edit: list[float], number: int) -> int:
+    """Task a is right on the more images the nearer its own α is to 0.25 and b's to 0.75; task b likes b's at 0.5."""
+    task, place = divmod(number, 10)
+    if sorted(edit) == [0, 1]:
+        return int(place < 10)
+    misses = 8 * abs(edit[0] - 0.25) + 4 * abs(edit[1] - 0.75) if task == 0 else 12 * abs(edit[1] - 0.5)
+    return int(place < 10 - misses)
+
+
+def accuracy_of(alphas: list[float]) -> float:
+    """Mean accuracy of an edit by the table; the single-task models are always right."""
+    return sum(per_task_table(alphas, number) for number in range(20)) / 20
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 5])
+def test_an_alpha_per_task_is_a_coordinate_search(rounds: int) -> None:
+    """Coordinate by coordinate over the grid, from the common α; a change must be better than what there was."""
+    benchmarks = [benchmark("a", 0, 10), benchmark("b", 10, 10)]
+    space = TableSpace(2, per_task_table)
+    common = search_addition(space, benchmarks, grid(), batch_size=7)
+    expected = [common.alpha] * 2
+    for _ in range(rounds):
+        for coordinate in range(2):
+            for alpha in grid().values():
+                tried = [alpha if i == coordinate else value for i, value in enumerate(expected)]
+                if accuracy_of(tried) > accuracy_of(expected):
+                    expected = tried
+    assert search_per_task(space, benchmarks, common, rounds, batch_size=7) == expected
+    assert expected != [common.alpha] * 2
+
+
+def test_without_rounds_all_tasks_keep_the_common_alpha() -> None:
+    benchmarks = [benchmark("a", 0, 10), benchmark("b", 10, 10)]
+    space = TableSpace(2, per_task_table)
+    common = search_addition(space, benchmarks, grid(), batch_size=7)
+    assert search_per_task(space, benchmarks, common, 0, batch_size=7) == [common.alpha] * 2

@@ -13,7 +13,18 @@ import yaml
 from tauflow.composition import compose
 
 ROOT = Path(__file__).parents[2]
-PROJECT = ["conf", "data", "pipeline", "stages", "tauflow", "dvc.yaml", ".dvcignore", ".gitignore", "pyproject.toml"]
+PROJECT = [
+    "conf",
+    "data",
+    "pipeline",
+    "reports/seeds",
+    "stages",
+    "tauflow",
+    "dvc.yaml",
+    ".dvcignore",
+    ".gitignore",
+    "pyproject.toml",
+]
 # One paradigm that trains in weight space, one that trains nothing, one that sees other tasks' images.
 OVERRIDES = ["suite=tiny", "paradigm=main", "paradigms=[standard,posthoc,tau_jp]"]
 NOT_COPIED = shutil.ignore_patterns("__pycache__")

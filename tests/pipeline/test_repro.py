@@ -23,10 +23,15 @@ INSTANCES = [
     "finetune@mini-clip-textures-standard",
     "finetune_regularised@mini-clip-textures-tau_jp",
     "task_vector@mini-clip-textures-standard",
+    "features@mini-clip-tau_jp-val",
     "single_task@mini-clip-standard",
     "alpha_search@mini-clip-standard",
     "addition@mini-clip-standard",
     "negation@mini-clip-standard",
+    "disentanglement@mini-clip-posthoc",
+    "interference@mini-clip-standard",
+    "geometry@mini-clip-standard",
+    "localisation@mini-clip",
     "comparison@mini-clip",
     "report",
 ]
@@ -106,6 +111,19 @@ def test_new_epochs_of_one_task_leave_the_other_alone(clone: Project) -> None:
     assert trained == ["finetune@mini-clip-textures-standard", "finetune_regularised@mini-clip-textures-tau_jp"]
 
 
+def test_finer_heatmaps_propagate_nothing_again(clone: Project) -> None:
+    clone.set_parameter("disentanglement.grid.points", 4)
+    assert {name.split("@")[0] for name in clone.repro("--dry")} == {"disentanglement"}
+
+
+def test_editing_the_evaluation_code_propagates_nothing_again(clone: Project) -> None:
+    search = clone.root / "pipeline" / "evaluation" / "search.py"
+    search.write_text(search.read_text() + "\n# a comment\n")
+    ran = {name.split("@")[0] for name in clone.repro("--dry")}
+    assert "alpha_search" in ran
+    assert not ran & {"finetune", "finetune_regularised", "task_vector", "features"}
+
+
 def test_editing_the_report_code_reruns_only_the_report(clone: Project) -> None:
     tables = clone.root / "pipeline" / "report" / "tables.py"
     tables.write_text(tables.read_text() + "\n# a comment\n")
@@ -158,10 +176,11 @@ def test_another_paradigm_reuses_what_does_not_depend_on_it(clone: Project) -> N
     before = clone.lock()
     ran = set(clone.experiment("paradigm=ntk", "paradigms=[ntk]"))
     assert {name.split("@")[0] for name in ran} == {
-        *("finetune", "task_vector", "single_task", "alpha_search", "addition", "negation", "comparison", "report")
+        *("finetune", "task_vector", "features", "single_task", "alpha_search", "addition", "negation"),
+        *("disentanglement", "interference", "geometry", "comparison", "report"),
     }
     common = {"report", "comparison@mini-clip"}
-    assert all(name.endswith("-ntk") for name in ran - common)
+    assert all("-ntk" in name for name in ran - common)
     others = {name: entry for name, entry in before.items() if name not in common}
     assert others.items() <= clone.lock().items()
 
@@ -169,12 +188,15 @@ def test_another_paradigm_reuses_what_does_not_depend_on_it(clone: Project) -> N
 def test_posthoc_trains_nothing_and_copies_no_vector(reproduced: Project) -> None:
     lock = reproduced.lock()
     made = {name.split("@")[0] for name in lock if name.endswith("-posthoc")}
-    assert made == {"single_task", "alpha_search", "addition", "negation"}
+    assert made == {"single_task", "alpha_search", "addition", "negation", "disentanglement", "interference"}
     recipes = {path.name for path in (reproduced.root / "data" / "task_vectors" / "mini-clip").iterdir()}
     assert recipes == {"standard", "tau_jp"}
-    read = [item["path"] for item in lock["addition@mini-clip-posthoc"]["deps"]]
+    read = [item["path"] for item in lock["features@mini-clip-standard-test"]["deps"]]
     assert "data/task_vectors/mini-clip/standard" in read
-    results = pd.read_csv(reproduced.root / "reports" / "results.csv").query("benchmark == 'single_task'")
+    read = [item["path"] for item in lock["addition@mini-clip-posthoc"]["deps"]]
+    assert "data/features/test/mini-clip/standard" in read
+    results = pd.read_csv(reproduced.root / "reports" / "results.csv")
+    results = results.query("benchmark == 'single_task' and metric == 'accuracy'")
     of = {name: group["value"].tolist() for name, group in results.groupby("paradigm")}
     assert of["posthoc"] != of["standard"]  # the same vectors in another space
 

@@ -1,0 +1,1 @@
+"""Disentanglement, interference, geometry of task vectors, NTK localisation."""
