@@ -39,6 +39,7 @@ Rows = dict[str, dict[str, Any]]
 COLUMNS = {
     "seconds": ("time, ms", 1e3),
     "cpu_seconds": ("CPU time, ms", 1e3),
+    "images_per_second": ("images per second", 1),
     "products": ("products, GFLOP", 1e-9),
     "step_bytes": ("memory of the step, MiB", 2**-20),
     "total_bytes": ("memory in total, MiB", 2**-20),
@@ -68,9 +69,11 @@ def measure(setting: Setting, compared: list[str] | None, repeats: int) -> Rows:
     operations = {name: _products(shapes_only[name]) for name in names}
     steps = variants(Workbench(setting))
     seconds = _timings({name: steps[name] for name in names}, repeats, setting.device)
+    medians = {name: statistics.median(wall for wall, _ in repeated) for name, repeated in seconds.items()}
     return {
         name: {
-            "seconds": statistics.median(wall for wall, _ in repeated),
+            "seconds": medians[name],
+            "images_per_second": setting.batch / medians[name],
             "cpu_seconds": statistics.median(cpu for _, cpu in repeated),
             "products": operations[name],
             **memory[name],

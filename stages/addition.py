@@ -34,7 +34,8 @@ def main(model: str, paradigm: str, recipe: str) -> None:
             rows += measure_accuracy(recorder, "addition", setting, correct, params.intervals)
             rows += measure_normalised(recorder, "addition", setting, correct, single, params.intervals)
         write_correct(layout.correctness(model, paradigm, "addition"), results, {"model": model})
-        write_results(stage, model, paradigm, "addition", rows)
+        table = layout.measurements(model, paradigm) / "addition.csv"
+        write_results(stage, table, layout.metrics(model, paradigm, "addition"), rows)
 
 
 if __name__ == "__main__":

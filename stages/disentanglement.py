@@ -33,9 +33,10 @@ def main(model: str, paradigm: str, recipe: str) -> None:
             points.insert(1, "second", params.tasks[b])
             frames.append(points)
         rows = measure_disentanglement(Recorder(model, paradigm, params.seed), params.tasks, found, params.intervals)
-        write_frame(layout.measurements(model, paradigm) / "heatmaps.csv", pd.concat(frames))
-        write_results(stage, model, paradigm, "disentanglement", rows)
-        stage.journal.artifact(layout.measurements(model, paradigm) / "heatmaps.csv")
+        write_frame(layout.analyses(model, paradigm) / "heatmaps.csv", pd.concat(frames))
+        table = layout.analyses(model, paradigm) / "disentanglement.csv"
+        write_results(stage, table, layout.metrics(model, paradigm, "disentanglement"), rows)
+        stage.journal.artifact(layout.analyses(model, paradigm) / "heatmaps.csv")
 
 
 if __name__ == "__main__":

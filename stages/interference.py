@@ -15,6 +15,7 @@ from pipeline.measurements import Recorder
 from stages.edits import read_space
 from stages.inputs import read_inputs
 from stages.outputs import write_results
+from tauflow import layout
 from tauflow.stage import run_stage
 
 
@@ -35,7 +36,8 @@ def main(model: str, paradigm: str, recipe: str) -> None:
             moved = np.linalg.norm(features(benchmark), axis=2).T[1:]
             found[task] = Interference(moved, correct[0], correct[1:])
         rows = measure_interference(Recorder(model, paradigm, params.seed), params.tasks, found, params.intervals)
-        write_results(stage, model, paradigm, "interference", rows)
+        table = layout.analyses(model, paradigm) / "interference.csv"
+        write_results(stage, table, layout.metrics(model, paradigm, "interference"), rows)
 
 
 def _tangent_features(

@@ -44,7 +44,8 @@ def main(model: str, paradigm: str, recipe: str) -> None:
         groups = {f"{setting}.target": targets[setting] for setting in SETTINGS}
         groups |= {f"{setting}.control": controls[setting] for setting in SETTINGS}
         write_correct(layout.correctness(model, paradigm, "negation"), groups, {"model": model})
-        write_results(stage, model, paradigm, "negation", rows)
+        table = layout.measurements(model, paradigm) / "negation.csv"
+        write_results(stage, table, layout.metrics(model, paradigm, "negation"), rows)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
 """What the evaluation stages write: measurements, DVC metrics, MLflow metrics."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from pipeline.files import write_json
 from pipeline.measurements import MEAN, Measurement, summary, to_frame, write_frame
-from tauflow import layout
 from tauflow.stage import Stage
 
 
-def write_results(stage: Stage, model: str, paradigm: str, name: str, rows: Sequence[Measurement]) -> None:
+def write_results(stage: Stage, table: Path, metrics: Path, rows: Sequence[Measurement]) -> None:
     """Write the measurements as CSV, their means as DVC metrics, and log all of them but those of pairs."""
-    write_frame(layout.measurements(model, paradigm) / f"{name}.csv", to_frame(rows))
-    write_json(layout.metrics(model, paradigm, name), summary(rows))
+    write_frame(table, to_frame(rows))
+    write_json(metrics, summary(rows))
     for row in (row for row in rows if "+" not in row.task):  # pairs are too many to be compared there
         setting = "" if row.setting == "none" else f".{row.setting}"
         stage.journal.metrics({f"{row.benchmark}{setting}.{row.metric}.{row.task}": row.value})

@@ -7,8 +7,9 @@ import typer
 
 from pipeline.files import missing, write_text
 from pipeline.measurements import read_measurements, select, write_frame
-from pipeline.report import Analyses, SearchCurves, render_page, summary_markdown
+from pipeline.report import Analyses, SearchCurves, render_page
 from pipeline.report.seeds import is_among, pool
+from stages.tables import read_tables
 from tauflow import layout
 from tauflow.stage import run_stage
 
@@ -17,13 +18,13 @@ def main() -> None:
     """Gather the measurements of all models and paradigms of ``params.yaml``."""
     with run_stage("report", used=["suite", "models", "paradigms"]) as stage:
         params = stage.params
-        tables = [
-            read_measurements(layout.measurements(model, paradigm) / f"{benchmark}.csv")
+        tables = read_tables(params.models, params.paradigms)
+        tables += [
+            read_measurements(layout.analyses(model, paradigm) / f"{benchmark}.csv")
             for model in params.models
             for paradigm in params.paradigms
-            for benchmark in ("single_task", "addition", "negation", "disentanglement", "interference")
+            for benchmark in ("disentanglement", "interference")
         ]
-        tables += [read_measurements(layout.comparison(model)) for model in params.models]
         tables += [
             read_measurements(layout.geometry(model, recipe) / "geometry.csv")
             for model in params.models
@@ -40,7 +41,6 @@ def main() -> None:
             results, searches, analyses, _seeds(results), params.suite, params.tasks, params.control, retention
         )
         write_frame(layout.RESULTS, results)
-        write_text(layout.REPORTS / "summary.md", summary_markdown(results, params.models, params.control))
         write_text(layout.REPORTS / "index.html", page)
         stage.journal.artifact(layout.REPORTS / "index.html")
         stage.journal.artifact(layout.RESULTS)
@@ -70,7 +70,7 @@ def _seeds(results: pd.DataFrame) -> pd.DataFrame | None:
 
 def _analyses(model: str, paradigms: list[str], recipes: list[str]) -> Analyses:
     return Analyses(
-        {paradigm: _read_table(layout.measurements(model, paradigm) / "heatmaps.csv") for paradigm in paradigms},
+        {paradigm: _read_table(layout.analyses(model, paradigm) / "heatmaps.csv") for paradigm in paradigms},
         {recipe: _read_table(layout.geometry(model, recipe) / "orthogonality.csv") for recipe in recipes},
         _read_table(layout.localisation(model)),
     )

@@ -28,7 +28,8 @@ def main(model: str, paradigm: str, recipe: str) -> None:
         rows += measure_accuracy(recorder, "single_task", "none", single, intervals)
         path = layout.correctness(model, paradigm, "single_task")
         write_correct(path, {"zero_shot": {**zero_shot, **control}, "single_task": single}, {"model": model})
-        write_results(stage, model, paradigm, "single_task", rows)
+        table = layout.measurements(model, paradigm) / "single_task.csv"
+        write_results(stage, table, layout.metrics(model, paradigm, "single_task"), rows)
 
 
 if __name__ == "__main__":

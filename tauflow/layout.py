@@ -12,6 +12,7 @@ DATA = Path("data")
 REPORTS = Path("reports")
 MINI_SOURCES = DATA / "mini"
 RESULTS = REPORTS / "results.csv"
+SUMMARY = REPORTS / "summary.md"
 SEEDS = REPORTS / "seeds"
 
 
@@ -76,18 +77,23 @@ def correctness(model: str, paradigm: str, benchmark: str) -> Path:
 
 
 def measurements(model: str, paradigm: str) -> Path:
-    """Tables of measurements and curves of a paradigm, which the report is made from."""
+    """Tables of measurements and curves of a paradigm, which the summary is made from."""
     return DATA / "measurements" / model / paradigm
+
+
+def analyses(model: str, paradigm: str) -> Path:
+    """Tables of a paradigm's analyses, which only the report waits for."""
+    return DATA / "analyses" / model / paradigm
 
 
 def geometry(model: str, recipe: str) -> Path:
     """Tables of a recipe's task vectors themselves, whichever paradigms evaluate them."""
-    return DATA / "measurements" / model / "geometry" / recipe
+    return DATA / "analyses" / model / "geometry" / recipe
 
 
 def localisation(model: str) -> Path:
     """Eigenfunctions of the empirical NTK, of every pair of tasks."""
-    return DATA / "measurements" / model / "localisation.csv"
+    return DATA / "analyses" / model / "localisation.csv"
 
 
 def comparison(model: str) -> Path:

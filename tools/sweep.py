@@ -16,8 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 import yaml
+from jaxtyping import Float
 from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
@@ -27,7 +29,6 @@ from pipeline.devices import prepare_device
 from pipeline.editing import TaskVector
 from pipeline.editing.spaces import make_edit_space
 from pipeline.evaluation import Benchmark, search_addition
-from pipeline.evaluation.search import AdditionSearch
 from pipeline.models.checkpoints import Provenance, code_fingerprint
 from pipeline.training import finetune
 from stages.edits import read_encoder
@@ -73,18 +74,12 @@ def choose(trials: Sequence[Trial]) -> Trial:
 def run(suite: str, paradigm: str, overrides: str, seed: int) -> Trial:
     """Fine-tune on every task and search α of the sum, on val."""
     started = time.perf_counter()
-    params = _parameters(suite, paradigm, overrides, seed)
+    params = composed(suite, paradigm, overrides, seed)
     (model,) = params.models
-    recipe = params.paradigm[paradigm].recipe
-    made_by, device = params.recipe[recipe], prepare_device(params.device)
-    vectors = []
-    for task in params.tasks:
-        tuning = read_fine_tuning(params, model, task, recipe, made_by.others_of(task), device)
-        trained, _ = finetune(tuning.encoder, tuning.data, tuning.plan, device, lambda record: None)
-        origin = Provenance(model, (task,), recipe, made_by.trained_in, tuning.base_sha256, seed, code_fingerprint())
-        vectors.append(TaskVector.between(tuning.encoder.base, trained, origin))
+    vectors = train_vectors(params, paradigm)
     benchmarks = [read_images(model, task, "val") for task in params.tasks]
-    space = make_edit_space(params.paradigm[paradigm].evaluated_in, read_encoder(model), vectors, device)
+    evaluated_in, device = params.paradigm[paradigm].evaluated_in, prepare_device(params.device)
+    space = make_edit_space(evaluated_in, read_encoder(model), vectors, device)
     found = search_addition(space, benchmarks, params.search.addition, params.evaluation.batch_size)
     best = found.alphas.index(found.alpha)
     return Trial(
@@ -96,21 +91,36 @@ def run(suite: str, paradigm: str, overrides: str, seed: int) -> Trial:
         addition=float(found.accuracy[best].mean()),
         normalized=float(found.normalised[best].mean()),
         addition_alpha_1=float(found.accuracy[found.alphas.index(1.0)].mean()),
-        standard_error=_standard_error(found, best, benchmarks),
+        standard_error=standard_error(found.accuracy[best], benchmarks),
         seconds=time.perf_counter() - started,
     )
 
 
-def _parameters(suite: str, paradigm: str, overrides: str, seed: int) -> Parameters:
+def train_vectors(params: Parameters, paradigm: str) -> list[TaskVector]:
+    """Fine-tune on every task, as the parameters say."""
+    (model,) = params.models
+    recipe = params.paradigm[paradigm].recipe
+    made_by, device, code = params.recipe[recipe], prepare_device(params.device), code_fingerprint()
+    vectors = []
+    for task in params.tasks:
+        tuning = read_fine_tuning(params, model, task, recipe, made_by.others_of(task), device)
+        trained, _ = finetune(tuning.encoder, tuning.data, tuning.plan, device, lambda record: None)
+        origin = Provenance(model, (task,), recipe, made_by.trained_in, tuning.base_sha256, params.seed, code)
+        vectors.append(TaskVector.between(tuning.encoder.base, trained, origin))
+    return vectors
+
+
+def composed(suite: str, paradigm: str, overrides: str, seed: int) -> Parameters:
+    """The parameters with Hydra overrides, space-separated."""
     with tempfile.TemporaryDirectory() as directory:
         output = Path(directory) / "params.yaml"
         compose(Path(), [f"suite={suite}", f"paradigm={paradigm}", f"seed={seed}", *overrides.split()], output)
         return load_parameters(output)
 
 
-def _standard_error(found: AdditionSearch, best: int, benchmarks: list[Benchmark]) -> float:
+def standard_error(accuracy: Float[np.ndarray, " tasks"], benchmarks: Sequence[Benchmark]) -> float:
     """Of a mean over tasks of accuracies on independent images."""
-    variances = [p * (1 - p) / len(b) for p, b in zip(found.accuracy[best], benchmarks, strict=True)]
+    variances = [p * (1 - p) / len(b) for p, b in zip(accuracy, benchmarks, strict=True)]
     return math.sqrt(sum(variances)) / len(benchmarks)
 
 

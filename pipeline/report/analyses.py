@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.ticker import LogLocator, NullLocator
 
 from pipeline.measurements import select
 from pipeline.report.figures import STYLE, to_svg
@@ -41,7 +42,10 @@ def heatmaps(points: pd.DataFrame, tasks: Sequence[str]) -> str:
             )
             axes.plot(1, 1, marker="+", color="white", markersize=5, markeredgewidth=0.8)
         panels = figure.axes
-        sides = {"error": ("left", "ξ, predictions"), "divergence": ("right", "ξ, representations (nats)")}
+        sides = {
+            "error": ("bottom", "ξ, predictions (below the diagonal)"),
+            "divergence": ("right", "ξ, representations, nats (above)"),
+        }
         for metric, (side, label) in sides.items():
             figure.colorbar(images[metric], ax=panels, location=side, shrink=0.5, label=label, extend="max")
         return to_svg(figure)
@@ -98,6 +102,9 @@ def interference_scatter(results: pd.DataFrame, paradigms: Sequence[str], tasks:
             axes.scatter(moved, 100 * drop, s=9, alpha=0.7, label=label)
         axes.axhline(0, color="0.6", linewidth=0.8)
         axes.set(xscale="log", xlabel="τJp(t, s)", ylabel="drop of task s, points")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
         figure.legend(loc="outside right center", frameon=False, title="rank correlation")
         return to_svg(figure)
 
@@ -118,22 +125,23 @@ def cosines(results: pd.DataFrame, recipes: Sequence[str], tasks: Sequence[str])
 
 def orthogonality(responses: Mapping[str, pd.DataFrame]) -> str:
     """How much of each layer's inputs lies in an update's rows: on its own task's images, and on other tasks'."""
+    # All layers that any recipe moves, in the order of the one that moves the most.
+    layers = list(dict.fromkeys(max((list(frame["layer"]) for frame in responses.values()), key=len)))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(2.7 * len(responses) + 0.6, 3.4), layout="constrained")
-        panels = figure.subplots(1, len(responses), sharey=True, squeeze=False)[0]
+        figure = Figure(figsize=(2.7 * len(responses) + 0.6, 3.6), layout="constrained")
+        panels = figure.subplots(1, len(responses), sharex=True, sharey=True, squeeze=False)[0]
         for axes, (recipe, frame) in zip(panels, responses.items(), strict=True):
             own = frame["vector"] == frame["data"]
-            layers = list(dict.fromkeys(frame["layer"]))
             for chosen, label in ((own, "own task"), (~own, "other tasks")):
-                means = [
-                    frame.loc[chosen & (frame["layer"] == layer), "response"].to_numpy().mean() for layer in layers
-                ]
-                axes.plot(means, range(len(layers)), marker="o", markersize=3, label=label)
+                moved = [position for position, layer in enumerate(layers) if (frame["layer"] == layer).any()]
+                of_layer = [frame.loc[chosen & (frame["layer"] == layers[position]), "response"] for position in moved]
+                axes.plot(
+                    [values.to_numpy().mean() for values in of_layer], moved, marker="o", markersize=3, label=label
+                )
             axes.set(title=recipe, xlabel="response", yticks=range(len(layers)))
-            axes.set_yticklabels(
-                [layer.removeprefix("transformer.resblocks.").removesuffix(".weight") for layer in layers]
-            )
             axes.set_xlim(left=0)
+        names = [layer.removeprefix("transformer.resblocks.").removesuffix(".weight") for layer in layers]
+        panels[0].set_yticklabels(names)
         panels[0].invert_yaxis()
         lines = panels[0].get_legend_handles_labels()
         figure.legend(*lines, loc="outside lower center", ncols=2, frameon=False)
@@ -143,7 +151,7 @@ def orthogonality(responses: Mapping[str, pd.DataFrame]) -> str:
 def localisation(found: pd.DataFrame) -> str:
     """The larger share of an eigenfunction's energy on one of two tasks: mean over pairs, and every pair."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.6, 3.0), layout="constrained")
+        figure = Figure(figsize=(7.2, 3.0), layout="constrained")
         axes = figure.subplots()
         for weights in dict.fromkeys(found["weights"]):
             of = select(found, weights=weights)
@@ -155,7 +163,7 @@ def localisation(found: pd.DataFrame) -> str:
             axes.fill_between(range(len(values)), low, high, color=line.get_color(), alpha=0.12)
         axes.axhline(0.5, color="0.6", linestyle="--", linewidth=0.8)
         axes.set(xlabel="eigenfunction, the leading one first", ylabel="energy on one task", ylim=(0.45, 1.02))
-        axes.legend(frameon=False)
+        figure.legend(loc="outside right center", frameon=False)
         return to_svg(figure)
 
 

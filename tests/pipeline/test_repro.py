@@ -28,11 +28,12 @@ INSTANCES = [
     "alpha_search@mini-clip-standard",
     "addition@mini-clip-standard",
     "negation@mini-clip-standard",
+    "comparison@mini-clip",
+    "summary",
     "disentanglement@mini-clip-posthoc",
     "interference@mini-clip-standard",
     "geometry@mini-clip-standard",
     "localisation@mini-clip",
-    "comparison@mini-clip",
     "report",
 ]
 
@@ -77,6 +78,13 @@ def test_the_chosen_alpha_is_the_best_of_its_curve(reproduced: Project) -> None:
         assert alpha["negation"][task] == kept[kept["target"] == kept["target"].min()]["alpha"].min()
 
 
+def test_the_table_comes_before_the_analyses(reproduced: Project) -> None:
+    """They take long, and nothing of them is in it."""
+    order = [name.split("@")[0] for name in reproduced.repro("--dry", "--force")]
+    last = max(order.index(stage) for stage in ("negation", "comparison", "summary"))
+    assert last < min(order.index(stage) for stage in ("disentanglement", "interference", "geometry", "localisation"))
+
+
 def test_a_second_repro_runs_nothing(reproduced: Project) -> None:
     assert reproduced.repro() == []
 
@@ -102,7 +110,14 @@ def test_a_new_alpha_grid_retrains_nothing(clone: Project) -> None:
     clone.set_parameter("search.addition.points", 3)
     ran = clone.repro("--dry")
     assert "alpha_search@mini-clip-standard" in ran
-    assert {name.split("@")[0] for name in ran} <= {"alpha_search", "addition", "negation", "comparison", "report"}
+    assert {name.split("@")[0] for name in ran} <= {
+        "alpha_search",
+        "addition",
+        "negation",
+        "comparison",
+        "summary",
+        "report",
+    }
 
 
 def test_new_epochs_of_one_task_leave_the_other_alone(clone: Project) -> None:
@@ -124,10 +139,10 @@ def test_editing_the_evaluation_code_propagates_nothing_again(clone: Project) ->
     assert not ran & {"finetune", "finetune_regularised", "task_vector", "features"}
 
 
-def test_editing_the_report_code_reruns_only_the_report(clone: Project) -> None:
+def test_editing_the_report_code_reruns_only_what_it_makes(clone: Project) -> None:
     tables = clone.root / "pipeline" / "report" / "tables.py"
     tables.write_text(tables.read_text() + "\n# a comment\n")
-    assert clone.repro() == ["report"]
+    assert clone.repro() == ["summary", "report"]
 
 
 def test_a_deleted_artifact_comes_back_from_the_cache(clone: Project) -> None:
@@ -177,9 +192,9 @@ def test_another_paradigm_reuses_what_does_not_depend_on_it(clone: Project) -> N
     ran = set(clone.experiment("paradigm=ntk", "paradigms=[ntk]"))
     assert {name.split("@")[0] for name in ran} == {
         *("finetune", "task_vector", "features", "single_task", "alpha_search", "addition", "negation"),
-        *("disentanglement", "interference", "geometry", "comparison", "report"),
+        *("disentanglement", "interference", "geometry", "comparison", "summary", "report"),
     }
-    common = {"report", "comparison@mini-clip"}
+    common = {"report", "summary", "comparison@mini-clip"}
     assert all("-ntk" in name for name in ran - common)
     others = {name: entry for name, entry in before.items() if name not in common}
     assert others.items() <= clone.lock().items()
