@@ -19,7 +19,9 @@ SEQUENTIAL, DIVERGING = "viridis", "RdBu_r"
 
 def heatmaps(points: pd.DataFrame, tasks: Sequence[str]) -> str:
     """ξ of every pair: disagreement of predictions below the diagonal, representation-level divergence above it."""
-    low, high = np.quantile(points["alpha_1"].to_numpy(), [0, 1]).tolist()
+    alphas = np.unique(points["alpha_1"].to_numpy())
+    half = np.diff(alphas).mean() / 2 if len(alphas) > 1 else 0.5
+    low, high = alphas[0] - half, alphas[-1] + half  # so that a cell's centre is its α
     largest = float(np.quantile(points["divergence"].to_numpy(), 0.98))
     with mpl.rc_context(STYLE):
         size = len(tasks)

@@ -2,11 +2,14 @@
 
 import itertools
 import re
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.image import AxesImage
 
 from pipeline.measurements import Estimate, Recorder, select, to_frame
 from pipeline.report import analyses
@@ -111,3 +114,19 @@ def test_tables(results: pd.DataFrame) -> None:
     per_task = per_task_table(results, "m", TASKS)
     assert list(per_task.index) == ["ntk"]
     assert per_task.loc["ntk"].tolist() == ["70.0 [60.0, 80.0]", "70.0 [60.0, 80.0]", "0.00", "0.25", "0.50"]
+
+
+def test_a_cell_of_a_heatmap_is_centred_on_its_coefficients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cross of α₁ = α₂ = 1 lies in the middle of its cell."""
+    extents = []
+    original = Axes.imshow
+
+    def imshow(axes: Axes, *arguments: Any, **options: Any) -> AxesImage:
+        extents.append(options["extent"])
+        return original(axes, *arguments, **options)
+
+    monkeypatch.setattr(Axes, "imshow", imshow)
+    points = pd.DataFrame(itertools.product([-1.0, 0.0, 1.0], repeat=2), columns=["alpha_1", "alpha_2"])
+    points["error"], points["divergence"] = 0.5, 1.0
+    analyses.heatmaps(points.assign(first="a", second="b"), ["a", "b"])
+    assert set(extents) == {(-1.5, 1.5, -1.5, 1.5)}  # three cells, one wide
