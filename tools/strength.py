@@ -1,0 +1,111 @@
+"""Does a stronger penalty on ‖J(x)τ‖ make task vectors interfere less? λ of tau_jp, from none to too much, on val.
+
+    .venv/bin/python -m tools.strength
+
+Yoshida et al. claim so. Reads what the pipeline has prepared (`dvc repro prepare pretrained head`), adds a row per λ to
+docs/sweeps/mini_strength.csv, where what stands already is not run again, and draws docs/images/strength.svg.
+"""
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import torch
+import typer
+from matplotlib.figure import Figure
+
+from pipeline.config import Parameters
+from pipeline.devices import prepare_device
+from pipeline.editing import TaskVector
+from pipeline.editing.spaces import FeatureSpace, TangentSpace
+from pipeline.evaluation import Benchmark, predict, search_addition
+from pipeline.files import write_text
+from pipeline.measurements import write_frame
+from pipeline.report.figures import STYLE, to_svg
+from stages.edits import read_encoder
+from stages.inputs import read_images
+from tools.sweep import composed, standard_error, train_vectors
+
+TABLE, FIGURE = Path("docs/sweeps/mini_strength.csv"), Path("docs/images/strength.svg")
+STRENGTHS = [0.0, 0.01, 0.03, 0.1, 0.3, 1.0]  # λ; without a penalty tau_jp is ntk
+
+
+def run(strength: float, seed: int) -> dict[str, float]:
+    """Fine-tune on every task with one λ, and measure on val.
+
+    Returns:
+        ``tau_jp``, mean over ordered pairs t ≠ s of the mean of ‖J(x)τₜ‖ over images of s; ``drop``, mean over the same
+        pairs of what s loses when τₜ is added; accuracies of the single-task models and of the sum, means over tasks.
+    """
+    params = composed("mini", "tau_jp", f"recipe.tau_jp.regulariser.weight={strength}", seed)
+    benchmarks = _features(params, train_vectors(params, "tau_jp"))
+    space = FeatureSpace(len(benchmarks), prepare_device(params.device))
+    found = search_addition(space, benchmarks, params.search.addition, params.evaluation.batch_size)
+    edits = torch.cat([torch.zeros(1, space.size), torch.eye(space.size)])
+    predictions = predict(space, edits, benchmarks, params.evaluation.batch_size, "single vectors on val")
+    accuracy = np.stack([predictions[b.task].accuracy() for b in benchmarks], axis=1)
+    moved = np.stack([np.linalg.norm(b.inputs[:, 1:], axis=2).mean(axis=0) for b in benchmarks], axis=1)
+    other = ~np.eye(space.size, dtype=bool)
+    tuned, at_one = found.alphas.index(found.alpha), found.alphas.index(1.0)
+    return {
+        "weight": strength,
+        "seed": seed,
+        "tau_jp": float(moved[other].mean()),
+        "drop": float((accuracy[0] - accuracy[1:])[other].mean()),
+        "single_task": float(found.single.mean()),
+        "alpha": found.alpha,
+        "addition": float(found.accuracy[tuned].mean()),
+        "normalized": float(found.normalised[tuned].mean()),
+        "addition_alpha_1": float(found.accuracy[at_one].mean()),
+        "normalized_alpha_1": float(found.normalised[at_one].mean()),
+        "standard_error": standard_error(found.accuracy[at_one], benchmarks),
+    }
+
+
+def _features(params: Parameters, vectors: list[TaskVector]) -> list[Benchmark]:
+    """Every task's val split as tangent features."""
+    (model,) = params.models
+    space = TangentSpace(read_encoder(model), vectors, prepare_device(params.device))
+    benchmarks = []
+    for task in params.tasks:
+        images = read_images(model, task, "val")
+        batches = torch.from_numpy(images.inputs).split(params.evaluation.batch_size)
+        features = torch.cat([space.features(batch, params.evaluation.directions).cpu() for batch in batches])
+        benchmarks.append(Benchmark(task, features.numpy(), images.labels, images.head))
+    return benchmarks
+
+
+def draw(table: pd.DataFrame) -> str:
+    """Against τJp, as λ grows from right to left: accuracies, and what a task loses when another's vector is added."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.2, 3.1), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        columns = {"normalized_alpha_1": "sum, α = 1, normalised", "normalized": "sum, tuned α, normalised"}
+        for column, label in {**columns, "single_task": "single-task, absolute"}.items():
+            left.plot(table["tau_jp"], 100 * table[column], marker="o", markersize=3, label=label)
+        right.plot(table["tau_jp"], 100 * table["drop"], marker="o", markersize=3, color="tab:red")
+        for weight, x, y in zip(table["weight"], table["tau_jp"], 100 * table["drop"], strict=True):
+            right.annotate(f"λ = {weight:g}", (x, y), textcoords="offset points", xytext=(4, -9), fontsize=7)
+        right.axhline(0, color="0.6", linewidth=0.8)
+        left.set(xlabel="τJp, mean over pairs", ylabel="accuracy on val, %", xscale="log")
+        right.set(xlabel="τJp, mean over pairs", ylabel="drop of the other task, points", xscale="log")
+        left.legend(frameon=False)
+        return to_svg(figure)
+
+
+def main(seed: int = 0) -> None:
+    """Run what is missing, and draw the figure."""
+    rows = pd.read_csv(TABLE).to_dict("records") if TABLE.exists() else []
+    for strength in STRENGTHS:
+        if any((row["weight"], row["seed"]) == (strength, seed) for row in rows):
+            continue
+        rows.append(run(strength, seed))
+        write_frame(TABLE, pd.DataFrame(rows))
+        print(rows[-1], flush=True)
+    table = pd.read_csv(TABLE).query("seed == @seed").sort_values("weight")
+    write_text(FIGURE, draw(table))
+
+
+if __name__ == "__main__":
+    typer.run(main)
