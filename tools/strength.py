@@ -22,7 +22,7 @@ from pipeline.editing.spaces import FeatureSpace, TangentSpace
 from pipeline.evaluation import Benchmark, predict, search_addition
 from pipeline.files import write_text
 from pipeline.measurements import write_frame
-from pipeline.report.figures import STYLE, to_svg
+from pipeline.report.figures import STYLE, plain_log_axis, to_svg
 from stages.edits import read_encoder
 from stages.inputs import read_images
 from tools.sweep import composed, standard_error, train_vectors
@@ -88,8 +88,10 @@ def draw(table: pd.DataFrame) -> str:
         for weight, x, y in zip(table["weight"], table["tau_jp"], 100 * table["drop"], strict=True):
             right.annotate(f"λ = {weight:g}", (x, y), textcoords="offset points", xytext=(4, -9), fontsize=7)
         right.axhline(0, color="0.6", linewidth=0.8)
-        left.set(xlabel="τJp, mean over pairs", ylabel="accuracy on val, %", xscale="log")
-        right.set(xlabel="τJp, mean over pairs", ylabel="drop of the other task, points", xscale="log")
+        left.set(xlabel="τJp, mean over pairs", ylabel="accuracy on val, %")
+        right.set(xlabel="τJp, mean over pairs", ylabel="drop of the other task, points")
+        plain_log_axis(left)
+        plain_log_axis(right)
         left.legend(frameon=False)
         return to_svg(figure)
 

@@ -8,10 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import LogLocator, NullLocator
 
 from pipeline.measurements import select
-from pipeline.report.figures import STYLE, to_svg
+from pipeline.report.figures import STYLE, plain_log_axis, to_svg
 
 # Sequential maps that print in grey and are safe for the colour-blind; diverging for signed numbers.
 SEQUENTIAL, DIVERGING = "viridis", "RdBu_r"
@@ -103,10 +102,8 @@ def interference_scatter(results: pd.DataFrame, paradigms: Sequence[str], tasks:
                 label += f": ρ = {row['value']:.2f} [{row['ci_low']:.2f}, {row['ci_high']:.2f}]"
             axes.scatter(moved, 100 * drop, s=9, alpha=0.7, label=label)
         axes.axhline(0, color="0.6", linewidth=0.8)
-        axes.set(xscale="log", xlabel="τJp(t, s)", ylabel="drop of task s, points")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set(xlabel="τJp(t, s)", ylabel="drop of task s, points")
+        plain_log_axis(axes)
         figure.legend(loc="outside right center", frameon=False, title="rank correlation")
         return to_svg(figure)
 

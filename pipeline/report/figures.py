@@ -7,7 +7,9 @@ from typing import Any
 import matplotlib as mpl
 import pandas as pd
 from cycler import cycler
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 # A fixed salt and no date make the SVG deterministic; text stays text, so that it can be read and selected.
 STYLE: dict[Any, Any] = {
@@ -50,6 +52,14 @@ def negation_curves(curves: Mapping[str, pd.DataFrame], chosen: Mapping[str, flo
         figure.axes[1].axhline(100 * retention_line, color="0.5", linestyle="--", linewidth=1)
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
         return to_svg(figure)
+
+
+def plain_log_axis(axes: Axes) -> None:
+    """A logarithmic abscissa with ticks at 1, 2, 5, 10 …, written out."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def to_svg(figure: Figure) -> str:
