@@ -28,12 +28,11 @@ from pipeline.config import Grid
 from pipeline.editing import TaskVector, read_task_vector, sum_vectors, write_task_vector
 from pipeline.editing.spaces import FeatureSpace, TangentSpace
 from pipeline.evaluation import Benchmark, predict
-from pipeline.models import load_model_definition
 from pipeline.models.checkpoints import Provenance
-from pipeline.models.encoders import ImageEncoder, load_image_encoder
+from pipeline.models.encoders import ImageEncoder
 from pipeline.models.heads import Head
 from pipeline.tangent import GenericTangent
-from tauflow import layout
+from stages.edits import read_encoder
 
 MODEL, TASKS, CLASSES, BATCH = "mini-clip", 8, 10, 125
 CPU = torch.device("cpu")
@@ -48,11 +47,11 @@ def workload(images: int, directory: Path) -> dict[str, Callable[[], object]]:
     inputs = random.integers(0, 256, (images, 3, 32, 32), dtype=np.uint8)
     head = Head(torch.nn.functional.normalize(torch.randn(CLASSES, 128)), [f"{i}" for i in range(CLASSES)])
     benchmark = Benchmark("images", inputs, random.integers(0, CLASSES, images), head)
-    vectors = [_vector(_encoder()) for _ in range(TASKS)]
+    vectors = [_vector(read_encoder(MODEL)) for _ in range(TASKS)]
     for position, vector in enumerate(vectors):
         write_task_vector(directory / f"{position}.safetensors", vector)
 
-    space = TangentSpace(_encoder(), vectors, CPU)
+    space = TangentSpace(read_encoder(MODEL), vectors, CPU)
     cached = Benchmark("images", space.features(torch.from_numpy(inputs), TASKS).numpy(), benchmark.labels, head)
     features = FeatureSpace(TASKS, CPU)
     grid = torch.tensor(ALPHAS)[:, None].expand(-1, TASKS)
@@ -70,17 +69,13 @@ def workload(images: int, directory: Path) -> dict[str, Callable[[], object]]:
     }
 
 
-def _encoder() -> ImageEncoder:
-    return load_image_encoder(load_model_definition(MODEL), layout.image_encoder(MODEL))
-
-
 def _vector(encoder: ImageEncoder) -> TaskVector:
     tensors = {name: 0.01 * torch.randn(p.shape) for name, p in encoder.visual.named_parameters()}
     return TaskVector(tensors, Provenance(MODEL, ("images",), "ntk", "tangent", encoder.sha256, 0, "0" * 64))
 
 
 def _naive(alpha: float, batches: tuple[torch.Tensor, ...], head: Head, directory: Path) -> list[torch.Tensor]:
-    encoder = _encoder().eval().requires_grad_(False)
+    encoder = read_encoder(MODEL).eval().requires_grad_(False)
     vectors = [read_task_vector(directory / f"{position}.safetensors") for position in range(TASKS)]
     edit = {name: tensor[None] for name, tensor in (sum_vectors(vectors) * alpha).tensors.items()}
     linearised = GenericTangent(encoder.visual)

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -78,11 +80,8 @@ def collect_seeds(
     """
     from tauflow.experiments import collect  # imports a good part of DVC
 
-    try:
+    with _one_line_errors():
         seeds = collect(experiments or [], print)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
     print(f"{layout.SEEDS}: seeds {', '.join(map(str, seeds))}; `tauflow repro -s report` pools them")
 
 
@@ -105,8 +104,15 @@ def track() -> None:
 
 def checked_parameters() -> Parameters:
     """``params.yaml``, or one line and exit code 1."""
-    try:
+    with _one_line_errors():
         return load_parameters(PARAMETERS, LegalNames(task_names(), model_names()))
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """A user's mistake is one line and exit code 1."""
+    try:
+        yield
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
