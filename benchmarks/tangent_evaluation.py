@@ -52,7 +52,9 @@ def workload(images: int, directory: Path) -> dict[str, Callable[[], object]]:
         write_task_vector(directory / f"{position}.safetensors", vector)
 
     space = TangentSpace(read_encoder(MODEL), vectors, CPU)
-    cached = Benchmark("images", space.features(torch.from_numpy(inputs), TASKS).numpy(), benchmark.labels, head)
+    of_images = torch.from_numpy(inputs)
+    features_of_images = torch.cat(list(space.features(of_images, BATCH, TASKS))).numpy()
+    cached = Benchmark("images", features_of_images, benchmark.labels, head)
     features = FeatureSpace(TASKS, CPU)
     grid = torch.tensor(ALPHAS)[:, None].expand(-1, TASKS)
     batches = torch.from_numpy(inputs).split(BATCH)
@@ -60,7 +62,7 @@ def workload(images: int, directory: Path) -> dict[str, Callable[[], object]]:
     return {
         "pass": lambda: list(space.embeddings(torch.ones(1, TASKS), batches)),
         "21 α, one direction": lambda: predict(space, grid, [benchmark], BATCH, ""),
-        "features of 8 vectors": lambda: [space.features(batch, TASKS) for batch in batches],
+        "features of 8 vectors": lambda: list(space.features(of_images, BATCH, TASKS)),
         "21 α, from features": lambda: predict(features, grid, [cached], BATCH, ""),
         "heatmap 20 × 20, from features": lambda: list(
             itertools.islice(disturbances(features, cached, 0, twenty, BATCH), 1)

@@ -13,7 +13,15 @@ from pipeline.files import missing, write_text
 MEAN = "mean"
 
 BenchmarkName = Literal[
-    "zero_shot", "single_task", "addition", "negation", "disentanglement", "tau_jp", "cosine", "orthogonality"
+    "zero_shot",
+    "single_task",
+    "addition",
+    "negation",
+    "disentanglement",
+    "tau_jp",
+    "cosine",
+    "orthogonality",
+    "incremental",
 ]
 Setting = Literal["tuned", "alpha_1", "per_task", "none"]
 

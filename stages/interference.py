@@ -50,8 +50,8 @@ def _tangent_features(
     settings = params.evaluation
 
     def propagate(benchmark: Benchmark) -> Shaped[np.ndarray, "n parts features"]:
-        batches = torch.from_numpy(benchmark.inputs).split(settings.batch_size)
-        return np.concatenate([space.features(batch, settings.directions).cpu().numpy() for batch in batches])
+        batches = space.features(torch.from_numpy(benchmark.inputs), settings.batch_size, settings.directions)
+        return torch.cat(list(batches)).cpu().numpy()
 
     return propagate
 

@@ -30,12 +30,19 @@ def main() -> None:
             for model in params.models
             for recipe in params.recipes
         ]
+        orders = [str(seed) for seed in params.incremental.orders]
+        tables += [
+            read_measurements(layout.incremental(model, paradigm, order) / "incremental.csv")
+            for model in params.models
+            for paradigm in params.paradigms
+            for order in orders
+        ]
         results = pd.concat(tables, ignore_index=True)
         searches = {
             model: {paradigm: _search_curves(results, model, paradigm, params.tasks) for paradigm in params.paradigms}
             for model in params.models
         }
-        analyses = {model: _analyses(model, params.paradigms, params.recipes) for model in params.models}
+        analyses = {model: _analyses(model, params.paradigms, params.recipes, orders) for model in params.models}
         retention = params.search.control_retention
         page = render_page(
             results, searches, analyses, _seeds(results), params.suite, params.tasks, params.control, retention
@@ -68,12 +75,18 @@ def _seeds(results: pd.DataFrame) -> pd.DataFrame | None:
     return pool(frames)
 
 
-def _analyses(model: str, paradigms: list[str], recipes: list[str]) -> Analyses:
+def _analyses(model: str, paradigms: list[str], recipes: list[str], orders: list[str]) -> Analyses:
     return Analyses(
         {paradigm: _read_table(layout.analyses(model, paradigm) / "heatmaps.csv") for paradigm in paradigms},
         {recipe: _read_table(layout.geometry(model, recipe) / "orthogonality.csv") for recipe in recipes},
         _read_table(layout.localisation(model)),
+        {paradigm: _incremental_curves(model, paradigm, orders) for paradigm in paradigms} if orders else {},
     )
+
+
+def _incremental_curves(model: str, paradigm: str, orders: list[str]) -> pd.DataFrame:
+    curves = [_read_table(layout.incremental(model, paradigm, order) / "curve.csv") for order in orders]
+    return pd.concat([curve.assign(order=order) for order, curve in zip(orders, curves, strict=True)])
 
 
 def _read_table(path: Path) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """What the two stages that train share."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
@@ -53,23 +53,41 @@ def read_fine_tuning(
     return FineTuning(encoder, TrainingData(train, head, others), plan, pretrained.sha256)
 
 
-def train(params: Parameters, stage: Stage, model: str, task: str, recipe: str, other_tasks: list[str]) -> None:
+def train(
+    params: Parameters,
+    stage: Stage,
+    model: str,
+    task: str,
+    recipe: str,
+    other_tasks: list[str],
+    order: str | None = None,
+) -> None:
     """Fine-tune and write θ and the training curve, here or on the processes of torchrun that share the work.
+
+    Args:
+        params: all of them.
+        stage: the running instance.
+        model, task, recipe: what is trained, and how.
+        other_tasks: those whose unlabelled images the regulariser sees.
+        order: in which tasks arrive, if not all are there from the start; the recipe is one of its own then.
 
     Raises:
         UserError: an input is missing or damaged, or training fails.
     """
     count = params.finetune.processes
     if count > 1 and not is_worker():
-        run_on_processes(count, stage.kind, [model, task, recipe], stage.journal)
+        arguments = [model, task, recipe, *([order] if order else [])]
+        run_on_processes(count, stage.kind, arguments, stage.journal)
         return
     device = prepare_device(params.device)
     run = read_fine_tuning(params, model, task, recipe, other_tasks, device)
+    # While no other task has arrived there is nothing to regularise with.
+    plan = run.plan if other_tasks or order is None else replace(run.plan, regulariser=None)
     code = code_fingerprint()
     inputs = [layout.image_encoder(model), layout.head(model, task)]
     inputs += [layout.split(name, "train") for name in (task, *other_tasks)]
     made_by = params.recipe[recipe]
-    key = resume_key({"plan": asdict(run.plan), "recipe": made_by, "device": device.type, "code": code}, inputs)
+    key = resume_key({"plan": asdict(plan), "recipe": made_by, "device": device.type, "code": code}, inputs)
     resume = ResumeFile(layout.resume_file(stage.name, key), key, params.resume.interval)
     started, done = time.perf_counter(), 0
 
@@ -83,12 +101,13 @@ def train(params: Parameters, stage: Stage, model: str, task: str, recipe: str, 
     with joined() as processes:
         if processes.count != count:
             raise UserError(f"{processes.count} processes share the work, but finetune.processes is {count}")
-        trained, curve = finetune(run.encoder, run.data, run.plan, device, on_step, resume, processes)
+        trained, curve = finetune(run.encoder, run.data, plan, device, on_step, resume, processes)
         if processes.rank != 0:
             return
-    origin = Provenance(model, (task,), recipe, made_by.trained_in, run.base_sha256, params.seed, code)
-    write_curve(layout.training_curve(model, recipe, task), curve)
-    write_tensors(layout.checkpoint(model, recipe, task), trained, origin)
+    name = layout.incremental_recipe(recipe, order) if order else recipe
+    origin = Provenance(model, (task,), name, made_by.trained_in, run.base_sha256, params.seed, code)
+    write_curve(layout.training_curve(model, name, task), curve)
+    write_tensors(layout.checkpoint(model, name, task), trained, origin)
     resume.delete()
     resumed = f", of which {len(curve) - done} before it was resumed" if done < len(curve) else ""
     print(f"{stage.name}: {len(curve)} steps{resumed}, last loss {curve[-1].loss:.3f}")

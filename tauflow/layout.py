@@ -56,6 +56,11 @@ def training_curve(model: str, recipe: str, task: str) -> Path:
     return DATA / "training" / model / recipe / f"{task}.csv"
 
 
+def incremental_recipe(recipe: str, order: str) -> str:
+    """What a regularised recipe is called whose regulariser sees only the tasks that have arrived."""
+    return f"{recipe}_order_{order}"
+
+
 def task_vector(model: str, recipe: str, task: str) -> Path:
     """τ = θ − θ₀."""
     return DATA / "task_vectors" / model / recipe / f"{task}.safetensors"
@@ -94,6 +99,11 @@ def geometry(model: str, recipe: str) -> Path:
 def localisation(model: str) -> Path:
     """Eigenfunctions of the empirical NTK, of every pair of tasks."""
     return DATA / "analyses" / model / "localisation.csv"
+
+
+def incremental(model: str, paradigm: str, order: str) -> Path:
+    """Tables of a paradigm's accuracies while tasks arrive in one order."""
+    return DATA / "analyses" / model / paradigm / "incremental" / f"order_{order}"
 
 
 def comparison(model: str) -> Path:

@@ -44,7 +44,8 @@ def run_stage(name: str, *keys: str, used: Sequence[str] = ()) -> Iterator[Stage
         used: the top-level parameters that the run is described by in MLflow.
     """
     gc.enable()
-    instance = f"{name}@{'-'.join(keys)}" if keys else name
+    # DVC's own name for it where DVC runs it: two blocks of dvc.yaml may share a script.
+    instance = os.environ.get("DVC_STAGE") or (f"{name}@{'-'.join(keys)}" if keys else name)
     own: Journal | None = None
     try:
         params = load_parameters(PARAMETERS)

@@ -28,7 +28,9 @@ def tree(path: Path) -> ast.Module:
 
 
 def script(stage: str) -> Path:
-    return ROOT / "stages" / f"{stage}.py"
+    """What the stage runs; two stages may share a script."""
+    module = STAGES[stage]["cmd"].split()[2]
+    return ROOT / f"{module.replace('.', '/')}.py"
 
 
 def access(node: ast.expr) -> list[str] | None:
@@ -117,7 +119,7 @@ def definition(name: str, module: ast.Module) -> tuple[ast.FunctionDef, ast.Modu
 
 
 def declared_parameters(stage: str) -> list[str]:
-    return [re.sub(r"\$\{item\.\w+\}", "*", entry) for entry in STAGES[stage].get("params", [])]
+    return [re.sub(r"\w*\$\{item\.\w+\}", "*", entry) for entry in STAGES[stage].get("params", [])]
 
 
 def covers(declared: str, used: str) -> bool:
@@ -198,19 +200,22 @@ def items(stage: str) -> list[dict[str, str]]:
     """What ``item`` stands for in every instance of a stage."""
     content = DAG[stage]
     if "foreach" in content:
-        return list(PARAMETERS[interpolated(content["foreach"])].values())
+        return list(interpolated(content["foreach"]).values())
     matrix = {
-        axis: values if isinstance(values, list) else PARAMETERS[interpolated(values)]
+        axis: values if isinstance(values, list) else interpolated(values)
         for axis, values in content.get("matrix", {}).items()
     }
     return [dict(zip(matrix, values, strict=True)) for values in product(*matrix.values())]
 
 
-def interpolated(text: str) -> str:
-    """``evaluations`` of ``${evaluations}``."""
-    name = re.fullmatch(r"\$\{(\w+)\}", text)
+def interpolated(text: str) -> Any:
+    """What ``${incremental.orders}`` stands for."""
+    name = re.fullmatch(r"\$\{([\w.]+)\}", text)
     assert name is not None
-    return name[1]
+    value = PARAMETERS
+    for part in name[1].split("."):
+        value = value[part]
+    return value
 
 
 def listed(stage: str, entries: list[Any]) -> list[str]:
@@ -220,7 +225,7 @@ def listed(stage: str, entries: list[Any]) -> list[str]:
     for item in items(stage):
         for text in texts:
             for name, value in item.items():
-                text = text.replace(f"${{item.{name}}}", value)
+                text = text.replace(f"${{item.{name}}}", str(value))
             assert "${" not in text
             found.append(text)
     return found
@@ -245,6 +250,10 @@ def test_all_instances_of_a_stage_are_found() -> None:
         "task_vector": 32,
         "features": 6,
         "negation": 5,
+        "finetune_incremental": 8,
+        "task_vector_incremental": 8,
+        "features_incremental": 2,
+        "incremental": 5,
     }
     assert {stage: len(items(stage)) for stage in counts} == counts
     assert items("report") == [{}]
@@ -259,10 +268,10 @@ def test_command_and_dependencies_exist(stage: str) -> None:
     """The script gets what it takes, in its order."""
     main, _ = definition("main", tree(script(stage)))
     arguments = [f"${{item.{argument.arg}}}" for argument in main.args.args]
-    assert STAGES[stage]["cmd"].split() == ["python", "-m", f"stages.{stage}", *arguments]
+    assert STAGES[stage]["cmd"].split() == ["python", "-m", f"stages.{script(stage).stem}", *arguments]
     assert all(set(item) - {"val", "test"} == {argument.arg for argument in main.args.args} for item in items(stage))
     dependencies = instances(stage, STAGES[stage]["deps"])
-    assert f"stages/{stage}.py" in dependencies
+    assert f"stages/{script(stage).stem}.py" in dependencies
     code = [path for path in dependencies if path.split("/")[0] in ("pipeline", "stages")]
     assert [path for path in code if not (ROOT / path).exists()] == []
 
@@ -289,6 +298,20 @@ def test_the_stages_that_train_differ_only_in_the_images_they_may_read() -> None
         assert STAGES["finetune"][kind] == STAGES["finetune_regularised"][kind]
 
 
+def test_incremental_learning_trains_as_the_rest() -> None:
+    rest, incremental = STAGES["finetune_regularised"], STAGES["finetune_incremental"]
+    assert set(rest["deps"]) ^ set(incremental["deps"]) == {
+        "stages/finetune_regularised.py",
+        "stages/finetune_incremental.py",
+    }
+    assert [*rest["params"], "arrivals.order_${item.order}"] == incremental["params"]
+
+
+@pytest.mark.parametrize("stage", ["task_vector", "features"])
+def test_stages_that_share_a_script_differ_only_in_their_instances(stage: str) -> None:
+    assert {**STAGES[f"{stage}_incremental"], "matrix": None} == {**STAGES[stage], "matrix": None}
+
+
 def imported(path: Path) -> set[Path]:
     """The files of this project that a file imports, directly; names may be modules or what they hold."""
     found = set()
@@ -308,7 +331,7 @@ def imported(path: Path) -> set[Path]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_all_code_it_imports(stage: str) -> None:
-    waiting, seen = [Path("stages") / f"{stage}.py"], set()
+    waiting, seen = [script(stage).relative_to(ROOT)], set()
     while waiting:
         path = waiting.pop()
         if path not in seen:

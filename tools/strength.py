@@ -70,9 +70,9 @@ def _features(params: Parameters, vectors: list[TaskVector]) -> list[Benchmark]:
     benchmarks = []
     for task in params.tasks:
         images = read_images(model, task, "val")
-        batches = torch.from_numpy(images.inputs).split(params.evaluation.batch_size)
-        features = torch.cat([space.features(batch, params.evaluation.directions).cpu() for batch in batches])
-        benchmarks.append(Benchmark(task, features.numpy(), images.labels, images.head))
+        settings = params.evaluation
+        batches = space.features(torch.from_numpy(images.inputs), settings.batch_size, settings.directions)
+        benchmarks.append(Benchmark(task, torch.cat(list(batches)).cpu().numpy(), images.labels, images.head))
     return benchmarks
 
 

@@ -95,13 +95,18 @@ class Heatmap:
     first: Disturbance
     second: Disturbance
 
+    def error(self) -> Float[np.ndarray, "alphas alphas"]:
+        """Disagreement of predictions at (α₁, α₂), in [0, 2]."""
+        return self.first.error.mean(axis=2) + self.second.error.mean(axis=2).T  # the second's own is α₂
+
+    def divergence(self) -> Float[np.ndarray, "alphas alphas"]:
+        """Divergence of representations at (α₁, α₂), in nats."""
+        return self.first.divergence.mean(axis=2) + self.second.divergence.mean(axis=2).T
+
     def frame(self, alphas: Sequence[float]) -> pd.DataFrame:
-        """One row per point of the grid: ``alpha_1``, ``alpha_2``, ``error`` in [0, 2], ``divergence`` in nats."""
+        """One row per point of the grid: ``alpha_1``, ``alpha_2``, ``error``, ``divergence``."""
         points = pd.DataFrame(itertools.product(alphas, repeat=2), columns=["alpha_1", "alpha_2"])
-        # The second's own coefficient is α₂.
-        points["error"] = (self.first.error.mean(axis=2) + self.second.error.mean(axis=2).T).ravel()
-        points["divergence"] = (self.first.divergence.mean(axis=2) + self.second.divergence.mean(axis=2).T).ravel()
-        return points
+        return points.assign(error=self.error().ravel(), divergence=self.divergence().ravel())
 
 
 def measure_disentanglement(
@@ -137,8 +142,7 @@ def measure_disentanglement(
         rows.append(recorder.estimate("disentanglement", "none", MEAN, metric, mean))
     areas = []
     for a, b in pairs:
-        error = found[a, b].error.mean(axis=2) + found[b, a].error.mean(axis=2).T
-        areas.append(float((error < DISENTANGLED).mean()))
+        areas.append(float((Heatmap(found[a, b], found[b, a]).error() < DISENTANGLED).mean()))
         rows.append(recorder.number("disentanglement", "none", f"{tasks[a]}+{tasks[b]}", "area", areas[-1]))
     rows.append(recorder.number("disentanglement", "none", MEAN, "area", float(np.mean(areas))))
     return rows

@@ -194,6 +194,12 @@ class LocalisationSettings(Section):
     memory: PositiveInt
 
 
+class IncrementalSettings(Section):
+    """Incremental learning: tasks arrive in an order drawn with each of these seeds; none: it is left out."""
+
+    orders: list[Seed]
+
+
 class IntervalSettings(Section):
     """Bootstrap intervals over test images."""
 
@@ -235,12 +241,17 @@ class Parameters(Section):
     analysis: AnalysisSettings
     disentanglement: DisentanglementSettings
     localisation: LocalisationSettings
+    incremental: IncrementalSettings
     datasets: list[str]
     recipes: list[str]
     plain_recipes: list[str]
     regularised_recipes: list[str]
     tangent_recipes: list[str]
     evaluations: dict[str, dict[str, str]]
+    arrivals: dict[str, list[str]]
+    incremental_recipes: list[str]
+    incremental_tangent_recipes: list[str]
+    incremental_evaluations: dict[str, dict[str, str]]
 
     @model_validator(mode="after")
     def _names_are_known(self, info: Any) -> "Parameters":  # a ValidationInfo, which no runtime check can see
@@ -254,6 +265,12 @@ class Parameters(Section):
             raise ValueError(f"control: {self.control!r} is among the tasks; the control must be another task")
         for name in self.paradigms:
             _check_names(f"paradigm.{name}.recipe", [self.paradigm[name].recipe], sorted(self.recipe))
+        return self
+
+    @model_validator(mode="after")
+    def _orders_are_named_once(self) -> "Parameters":
+        if len(set(self.incremental.orders)) < len(self.incremental.orders):
+            raise ValueError(f"incremental.orders: {self.incremental.orders} names an order twice; name each once")
         return self
 
     @model_validator(mode="after")

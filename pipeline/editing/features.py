@@ -4,6 +4,7 @@ In tangent space an edit is affine: its embedding is f₀ + Σ aₜ J τₜ. So 
 and all heatmaps are matrix products of these.
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -29,15 +30,15 @@ def write_features(
 
     Memory holds one batch: ``batch_size`` images in at most ``directions`` directions at once.
     """
-    starts = range(0, len(images), batch_size)
+    batches = enumerate(space.features(torch.from_numpy(images), batch_size, directions))
     with atomic_write(path) as temporary:
         file = None
-        for start in progress(starts, f"tangent features of {path.stem}", len(starts)):
-            features = space.features(torch.from_numpy(images[start : start + batch_size]), directions).cpu().numpy()
+        for index, batch in progress(batches, f"tangent features of {path.stem}", math.ceil(len(images) / batch_size)):
+            features = batch.cpu().numpy()
             if file is None:
                 shape = (len(images), *features.shape[1:])
                 file = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
-            file[start : start + batch_size] = features
+            file[index * batch_size : index * batch_size + len(features)] = features
         if file is not None:
             file.flush()
 

@@ -148,15 +148,21 @@ class TangentSpace(_Space):
             for edit, embedded in enumerate(edits):
                 yield edit, index, embedded
 
-    def features(self, images: UInt8[Tensor, "n 3 height width"], directions: int) -> Features:
-        """f₀(x) and J(x) τₜ for every task vector, at most ``directions`` of them at once."""
-        with torch.inference_mode():
-            x = self._encoder.normalise(images.to(self.device, non_blocking=True))
-            parts = [self._encoder.visual(x)[None]]
-            for start in range(0, self.size, directions):
-                chunk = {name: tensor[start : start + directions] for name, tensor in self._tangents.items()}
-                parts.append(self._propagate.tangent(x, chunk))
-            return torch.cat(parts).transpose(0, 1)
+    def features(
+        self, images: UInt8[Tensor, "_ 3 height width"], batch_size: int, directions: int
+    ) -> Iterator[Features]:
+        """f₀(x) and J(x) τₜ for every task vector, at most ``directions`` of them at once, batch by batch."""
+        for batch in images.split(batch_size):
+            yield self._features(batch, directions)
+
+    @torch.inference_mode()
+    def _features(self, images: UInt8[Tensor, "n 3 height width"], directions: int) -> Features:
+        x = self._encoder.normalise(images.to(self.device, non_blocking=True))
+        parts = [self._encoder.visual(x)[None]]
+        for start in range(0, self.size, directions):
+            chunk = {name: tensor[start : start + directions] for name, tensor in self._tangents.items()}
+            parts.append(self._propagate.tangent(x, chunk))
+        return torch.cat(parts).transpose(0, 1)
 
 
 class FeatureSpace:
@@ -174,6 +180,22 @@ class FeatureSpace:
             edits = torch.einsum("ep,npd->end", weights, features.to(self.device, non_blocking=True))
             for edit, embedded in enumerate(edits):
                 yield edit, index, embedded
+
+
+class Subset:
+    """Edits over some of the task vectors of a space, in an order of their own: the rest keep the coefficient 0."""
+
+    def __init__(self, space: EditSpace, positions: Sequence[int]) -> None:
+        self.size, self.device = len(positions), space.device
+        self._space, self._positions = space, list(positions)
+
+    def embeddings(
+        self, coefficients: Coefficients, batches: Sequence[Tensor]
+    ) -> Iterator[tuple[int, int, Float[Tensor, "_ features"]]]:
+        """See :class:`EditSpace`, of the inputs that the whole space takes."""
+        of_all = coefficients.new_zeros(len(coefficients), self._space.size)
+        of_all[:, self._positions] = coefficients
+        return self._space.embeddings(of_all, batches)
 
 
 def _factorise(

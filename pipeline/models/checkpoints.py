@@ -40,8 +40,15 @@ class Provenance:
 
 
 def code_fingerprint() -> str:
-    """SHA-256 over the source of all modules of this library that are loaded now."""
-    files = {name: module.__file__ for name, module in sys.modules.items() if name.split(".")[0] == "pipeline"}
+    """SHA-256 over the source of all modules of this library that are loaded now, but for ``pipeline.config``.
+
+    That has no defaults, so it can change no number; DVC runs nothing again for it either.
+    """
+    files = {
+        name: module.__file__
+        for name, module in sys.modules.items()
+        if name.split(".")[0] == "pipeline" and name.split(".")[1:2] != ["config"]
+    }
     sources = {name: np.frombuffer(Path(file).read_bytes(), np.uint8) for name, file in files.items() if file}
     return fingerprint(sources)
 

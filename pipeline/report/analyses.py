@@ -1,5 +1,6 @@
-"""Figures of the analyses as SVG text: heatmaps, interference, geometry, NTK localisation, single-task accuracy."""
+"""Figures of the analyses as SVG text: heatmaps, interference, geometry, NTK localisation, incremental learning, …"""
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
@@ -8,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
 
 from pipeline.measurements import select
 from pipeline.report.figures import STYLE, plain_log_axis, to_svg
@@ -163,6 +165,30 @@ def localisation(found: pd.DataFrame) -> str:
         axes.axhline(0.5, color="0.6", linestyle="--", linewidth=0.8)
         axes.set(xlabel="eigenfunction, the leading one first", ylabel="energy on one task", ylim=(0.45, 1.02))
         figure.legend(loc="outside right center", frameon=False)
+        return to_svg(figure)
+
+
+def incremental(curves: Mapping[str, pd.DataFrame]) -> str:
+    """Accuracy on the tasks so far after every arrival: means over orders, and thin lines for several orders."""
+    settings, metrics = {"tuned": "tuned α", "alpha_1": "α = 1"}, {"accuracy": "absolute", "normalized": "normalised"}
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.2, 5.2), layout="constrained")
+        panels = figure.subplots(2, 2, sharex=True, sharey="row")
+        for (row, metric), (column, setting) in itertools.product(enumerate(metrics), enumerate(settings)):
+            axes = panels[row, column]
+            for paradigm, curve in curves.items():
+                of = select(curve, metric=metric, setting=setting)
+                values = 100 * of.pivot(index="arrivals", columns="order", values="value")
+                (line,) = axes.plot(values.index, values.mean(axis=1), marker="o", markersize=3, label=paradigm)
+                if len(values.columns) > 1:
+                    axes.plot(values, color=line.get_color(), linewidth=0.6, alpha=0.5)
+                else:
+                    axes.fill_between(of["arrivals"], 100 * of["ci_low"], 100 * of["ci_high"], alpha=0.15)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.set_title(settings[setting] if row == 0 else "")
+            axes.set_ylabel(f"{metrics[metric]} accuracy, %" if column == 0 else "")
+            axes.set_xlabel("tasks that have arrived" if row == 1 else "")
+        figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside right center", frameon=False)
         return to_svg(figure)
 
 

@@ -11,7 +11,14 @@ from pipeline.measurements import select
 from pipeline.report import analyses as figures
 from pipeline.report.figures import addition_curves, negation_curves
 from pipeline.report.seeds import seeds_comparison_table, seeds_table
-from pipeline.report.tables import analysis_table, comparison_table, per_task_table, results_table, task_table
+from pipeline.report.tables import (
+    analysis_table,
+    comparison_table,
+    incremental_table,
+    per_task_table,
+    results_table,
+    task_table,
+)
 
 
 @dataclass(frozen=True)
@@ -26,11 +33,15 @@ class SearchCurves:
 
 @dataclass(frozen=True)
 class Analyses:
-    """Tables of a model's analyses: heatmaps by paradigm, responses of layers by recipe, NTK eigenfunctions."""
+    """Tables of a model's analyses: heatmaps by paradigm, responses of layers by recipe, NTK eigenfunctions.
+
+    incremental: by paradigm, the curves of all orders in one table, which a column ``order`` tells apart; may be empty.
+    """
 
     heatmaps: Mapping[str, pd.DataFrame]
     orthogonality: Mapping[str, pd.DataFrame]
     localisation: pd.DataFrame
+    incremental: Mapping[str, pd.DataFrame]
 
 
 def render_page(
@@ -99,6 +110,8 @@ def _analyses(
         "cosines": figures.cosines(results, recipes, tasks),
         "orthogonality": figures.orthogonality(found.orthogonality),
         "localisation": figures.localisation(found.localisation),
+        "incremental": figures.incremental(found.incremental) if found.incremental else None,
+        "incremental_table": _html(incremental_table(results, model)) if found.incremental else None,
         "single_task": figures.single_task_scatter(results, paradigms, tasks) if len(paradigms) > 1 else None,
     }
 

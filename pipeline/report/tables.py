@@ -32,6 +32,16 @@ ANALYSES = {
     "rank correlation": ("tau_jp", "rank_correlation", False),
 }
 
+# The same of incremental learning: setting, metric.
+INCREMENTAL = {
+    "addition, tuned α": ("tuned", "accuracy"),
+    "normalised": ("tuned", "normalized"),
+    "normalised, over arrivals": ("tuned", "normalized_over_arrivals"),
+    "addition, α = 1": ("alpha_1", "accuracy"),
+    "normalised, α = 1": ("alpha_1", "normalized"),
+    "normalised, α = 1, over arrivals": ("alpha_1", "normalized_over_arrivals"),
+}
+
 # Of a difference between paradigms: metric → words.
 DIFFERENCES = {"accuracy": "accuracy", "normalized": "normalised"}
 
@@ -118,6 +128,23 @@ def analysis_table(results: pd.DataFrame, model: str) -> pd.DataFrame:
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index.name = "paradigm"
     return table
+
+
+def incremental_table(results: pd.DataFrame, model: str) -> pd.DataFrame:
+    """Incremental learning of one model after the last arrival, one row per paradigm and order; formatted text."""
+    found = select(results, model=model, benchmark="incremental")
+    rows = [
+        {
+            "paradigm": paradigm,
+            "order": order,
+            **{
+                title: _number(select(found, paradigm=paradigm, task=order, setting=setting, metric=metric), True)
+                for title, (setting, metric) in INCREMENTAL.items()
+            },
+        }
+        for paradigm, order in dict.fromkeys(zip(found["paradigm"], found["task"], strict=True))
+    ]
+    return pd.DataFrame(rows).set_index(["paradigm", "order"])
 
 
 def task_table(results: pd.DataFrame, model: str, paradigm: str, tasks: Sequence[str]) -> pd.DataFrame:

@@ -120,17 +120,45 @@ def test_evaluations_are_models_times_paradigms(composed: Composed, tmp_path: Pa
 
 
 def test_a_recipe_that_several_paradigms_share_is_trained_once() -> None:
-    recipes = {name: SimpleNamespace(regulariser=regulariser) for name, regulariser in (("a", "some"), ("b", None))}
+    penalty = SimpleNamespace(others="some")
+    recipes = {name: SimpleNamespace(regulariser=regulariser) for name, regulariser in (("a", penalty), ("b", None))}
     paradigm = {
         name: SimpleNamespace(recipe=recipe, evaluated_in="weight") for name, recipe in zip("pqr", "bab", strict=True)
     }
     names: dict[str, Any] = {"models": ["m"], "tasks": ["t"], "control": "c", "paradigms": ["p", "q", "r"]}
-    chosen: Any = SimpleNamespace(**names, paradigm=paradigm, recipe=recipes)
+    incremental = SimpleNamespace(orders=[])
+    chosen: Any = SimpleNamespace(**names, paradigm=paradigm, recipe=recipes, incremental=incremental)
     entries = derive(chosen)
     assert entries["recipes"] == ["b", "a"]
     assert entries["plain_recipes"] == ["b"]
     assert entries["regularised_recipes"] == ["a"]
     assert [entry["recipe"] for entry in entries["evaluations"].values()] == ["b", "a", "b"]
+
+
+def test_orders_of_arrival(composed: Composed, tmp_path: Path) -> None:
+    content = composed("incremental.orders=[0,7]", "paradigm=main", "paradigms=[standard,ntk,tau_jp]")
+    legal_dump(content, tmp_path)
+    first, second = content["arrivals"]["order_0"], content["arrivals"]["order_7"]
+    assert list(content["arrivals"]) == ["order_0", "order_7"]
+    assert sorted(first) == sorted(second) == sorted(content["tasks"])
+    assert first != second
+    assert composed("incremental.orders=[7]")["arrivals"] == {"order_7": second}
+    assert content["incremental_recipes"] == ["tau_jp_order_0", "tau_jp_order_7"]
+    assert content["incremental_tangent_recipes"] == content["incremental_recipes"]
+    found = content["incremental_evaluations"]
+    assert [name.removeprefix("mini-clip-") for name in found] == [
+        *("standard-0", "standard-7", "ntk-0", "ntk-7", "tau_jp-0", "tau_jp-7")
+    ]
+    assert found["mini-clip-ntk-7"] == {**content["evaluations"]["mini-clip-ntk"], "order": "7"}
+    of_penalty = {**content["evaluations"]["mini-clip-tau_jp"], "recipe": "tau_jp_order_7", "order": "7"}
+    assert found["mini-clip-tau_jp-7"] == of_penalty
+
+
+def test_without_orders_there_is_no_incremental_learning(composed: Composed, tmp_path: Path) -> None:
+    content = composed("incremental.orders=[]")
+    legal_dump(content, tmp_path)
+    assert content["arrivals"] == content["incremental_evaluations"] == {}
+    assert content["incremental_recipes"] == content["incremental_tangent_recipes"] == []
 
 
 @pytest.mark.parametrize("name", DESIGN)
@@ -216,5 +244,6 @@ def test_a_new_paradigm_is_one_file(tmp_path: Path) -> None:
     assert regulariser.options == {"strength": 2.0, "loud": True}
     assert regulariser.others is None
     assert parameters.recipes == ["mine", "standard"]
-    assert (parameters.plain_recipes, parameters.regularised_recipes) == (["standard"], ["mine"])
+    # Its penalty sees no other task's images.
+    assert (parameters.plain_recipes, parameters.regularised_recipes) == (["mine", "standard"], [])
     assert list(parameters.evaluations) == ["mini-clip-mine", "mini-clip-standard"]

@@ -181,6 +181,8 @@ MISTAKES: dict[str, tuple[Change, list[str]]] = {
         set_at("plain_recipes", ["standard", "ntk", "attention", "tau_jp"]),
         ["plain_recipes: follows", "['standard', 'ntk', 'attention'];"],
     ),
+    "order twice": (set_at("incremental.orders", [3, 3]), ["incremental.orders: [3, 3] names an order twice"]),
+    "another order of arrival": (set_at("arrivals.order_0", ["icons"]), ["arrivals: follows", "'order_0': ["]),
     "no regularised recipe": (set_at("regularised_recipes", []), ["regularised_recipes: follows", "['tau_jp']"]),
     "evaluation of another name": (name_an_evaluation_otherwise, ["evaluations: follows", "'mini-clip-ntk': {"]),
     "evaluation with another recipe": (

@@ -46,10 +46,11 @@ def test_several_mistakes_are_counted(content: Content, tmp_path: Path) -> None:
 
 def test_names_are_checked_only_against_known_ones(content: Content, tmp_path: Path) -> None:
     content["models"] = ["of-another-machine"]
-    content["evaluations"] = {
-        f"of-another-machine-{entry['paradigm']}": {**entry, "model": "of-another-machine"}
-        for entry in content["evaluations"].values()
-    }
+    for key in ("evaluations", "incremental_evaluations"):
+        content[key] = {
+            name.replace("mini-clip", "of-another-machine"): {**entry, "model": "of-another-machine"}
+            for name, entry in content[key].items()
+        }
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(content))
     assert load_parameters(path).models == ["of-another-machine"]

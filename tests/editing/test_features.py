@@ -56,7 +56,7 @@ def test_without_an_edit_it_is_exactly_the_pretrained_encoder(
     make_images: Callable[..., LabelledImages],
 ) -> None:
     images = torch.from_numpy(make_images(5).images)
-    features = space.features(images, 8)
+    features = torch.cat(list(space.features(images, 8, 8)))
     with torch.inference_mode():
         expected = make_encoder().eval()(images)
     assert torch.equal(embed(FeatureSpace(3, CPU), torch.zeros(1, 3), [features])[0], expected)

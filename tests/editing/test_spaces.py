@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.editing import TaskVector
-from pipeline.editing.spaces import EditSpace, WeightSpace
+from pipeline.editing.spaces import EditSpace, Subset, WeightSpace
 from pipeline.errors import UserError
 from pipeline.models.encoders import ImageEncoder
 from pipeline.models.registry import ModelDefinition
@@ -165,3 +165,18 @@ def test_vector_of_another_shape(make_encoder: EncoderFactory, vectors: list[Tas
     foreign = TaskVector({"proj": torch.ones(1, 1)}, vectors[0].provenance)
     with pytest.raises(UserError, match=r"θ₀ has no tensor 'proj' of shape \[1, 1\]$"):
         WeightSpace(make_encoder(), [foreign], CPU)
+
+
+def test_a_subset_leaves_the_other_vectors_out(
+    space: WeightSpace, make_encoder: EncoderFactory, vectors: list[TaskVector], batches: list[Tensor]
+) -> None:
+    """In an order of its own; the same as a space that never had the rest."""
+    of_some = WeightSpace(make_encoder(), [vectors[2], vectors[0]], CPU)
+    edits = torch.tensor([[0.0, 0.0], [0.5, -1.0], [1.0, 0.0]])
+    found = Subset(space, [2, 0])
+    assert found.size == 2
+    for (edit, batch, expected), (*same, embedded) in zip(
+        of_some.embeddings(edits, batches), found.embeddings(edits, batches), strict=True
+    ):
+        assert same == [edit, batch]
+        torch.testing.assert_close(embedded, expected)

@@ -34,6 +34,10 @@ INSTANCES = [
     "interference@mini-clip-standard",
     "geometry@mini-clip-standard",
     "localisation@mini-clip",
+    "finetune_incremental@mini-clip-textures-tau_jp-0",
+    "task_vector_incremental@mini-clip-textures-tau_jp_order_0",
+    "features_incremental@mini-clip-tau_jp_order_0-val",
+    "incremental@mini-clip-tau_jp-0",
     "report",
 ]
 
@@ -82,7 +86,8 @@ def test_the_table_comes_before_the_analyses(reproduced: Project) -> None:
     """They take long, and nothing of them is in it."""
     order = [name.split("@")[0] for name in reproduced.repro("--dry", "--force")]
     last = max(order.index(stage) for stage in ("negation", "comparison", "summary"))
-    assert last < min(order.index(stage) for stage in ("disentanglement", "interference", "geometry", "localisation"))
+    analyses = ("disentanglement", "interference", "geometry", "localisation", "finetune_incremental", "incremental")
+    assert last < min(order.index(stage) for stage in analyses)
 
 
 def test_a_second_repro_runs_nothing(reproduced: Project) -> None:
@@ -123,7 +128,11 @@ def test_a_new_alpha_grid_retrains_nothing(clone: Project) -> None:
 def test_new_epochs_of_one_task_leave_the_other_alone(clone: Project) -> None:
     clone.set_parameter("epochs.textures", 4)
     trained = [name for name in clone.repro("--dry") if name.startswith("finetune")]
-    assert trained == ["finetune@mini-clip-textures-standard", "finetune_regularised@mini-clip-textures-tau_jp"]
+    assert trained == [
+        "finetune@mini-clip-textures-standard",
+        "finetune_regularised@mini-clip-textures-tau_jp",
+        "finetune_incremental@mini-clip-textures-tau_jp-0",
+    ]
 
 
 def test_finer_heatmaps_propagate_nothing_again(clone: Project) -> None:
@@ -192,7 +201,7 @@ def test_another_paradigm_reuses_what_does_not_depend_on_it(clone: Project) -> N
     ran = set(clone.experiment("paradigm=ntk", "paradigms=[ntk]"))
     assert {name.split("@")[0] for name in ran} == {
         *("finetune", "task_vector", "features", "single_task", "alpha_search", "addition", "negation"),
-        *("disentanglement", "interference", "geometry", "comparison", "summary", "report"),
+        *("disentanglement", "interference", "geometry", "incremental", "comparison", "summary", "report"),
     }
     common = {"report", "summary", "comparison@mini-clip"}
     assert all("-ntk" in name for name in ran - common)
@@ -202,10 +211,11 @@ def test_another_paradigm_reuses_what_does_not_depend_on_it(clone: Project) -> N
 
 def test_posthoc_trains_nothing_and_copies_no_vector(reproduced: Project) -> None:
     lock = reproduced.lock()
-    made = {name.split("@")[0] for name in lock if name.endswith("-posthoc")}
-    assert made == {"single_task", "alpha_search", "addition", "negation", "disentanglement", "interference"}
+    made = {name.split("@")[0] for name in lock if "-posthoc" in name}
+    analyses = {"disentanglement", "interference", "incremental"}
+    assert made == {"single_task", "alpha_search", "addition", "negation"} | analyses
     recipes = {path.name for path in (reproduced.root / "data" / "task_vectors" / "mini-clip").iterdir()}
-    assert recipes == {"standard", "tau_jp"}
+    assert recipes == {"standard", "tau_jp", "tau_jp_order_0"}
     read = [item["path"] for item in lock["features@mini-clip-standard-test"]["deps"]]
     assert "data/task_vectors/mini-clip/standard" in read
     read = [item["path"] for item in lock["addition@mini-clip-posthoc"]["deps"]]
@@ -221,7 +231,7 @@ def test_only_a_regularised_fine_tuning_reads_other_tasks(reproduced: Project) -
         read = {item["path"] for item in entry["deps"] if item["path"].startswith("data/tasks/train")}
         if name.startswith("finetune@"):
             assert read == {f"data/tasks/train/{name.split('-')[2]}.safetensors"}
-        elif name.startswith("finetune_regularised@"):
+        elif name.startswith(("finetune_regularised@", "finetune_incremental@")):
             assert read == {"data/tasks/train"}
         else:
             assert not read

@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import yaml
 
 from pipeline.files import read_arrays
 from tests.pipeline.conftest import Project
@@ -53,6 +55,29 @@ def test_a_killed_fine_tuning_is_resumed_and_ends_with_the_same_bytes(clone: Pro
     assert "9 steps, of which " in output
     assert {path: path.read_bytes() for path in outputs} == expected
     assert resume_files(clone) == []
+
+
+def test_a_regulariser_sees_only_tasks_that_have_arrived(clone: Project) -> None:
+    """Optdigits arrives after textures: no image of the control is opened for it, and textures sees none of others."""
+    assert yaml.safe_load((clone.root / "params.yaml").read_text())["arrivals"]["order_0"] == ["textures", "optdigits"]
+    first, second = (
+        clone.root / CHECKPOINTS / "tau_jp_order_0" / f"{t}.safetensors" for t in ("textures", "optdigits")
+    )
+    expected = first.read_bytes(), second.read_bytes()
+    train = clone.root / "data" / "tasks" / "train"
+    (train / "emoji.safetensors").unlink()
+    clone.run("python", "-m", "stages.finetune_incremental", "mini-clip", "optdigits", "tau_jp", "0")
+    (train / "optdigits.safetensors").unlink()
+    clone.run("python", "-m", "stages.finetune_incremental", "mini-clip", "textures", "tau_jp", "0")
+    assert (first.read_bytes(), second.read_bytes()) == expected
+    penalties = [
+        pd.read_csv(clone.root / "data" / "training" / "mini-clip" / "tau_jp_order_0" / f"{task}.csv")[
+            "penalty"
+        ].to_numpy()
+        for task in ("textures", "optdigits")
+    ]
+    assert not np.any(penalties[0])
+    assert np.all(penalties[1][1:] > 0)
 
 
 def test_what_was_saved_with_other_parameters_is_not_resumed_from(clone: Project) -> None:

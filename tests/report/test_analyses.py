@@ -13,7 +13,7 @@ from matplotlib.image import AxesImage
 
 from pipeline.measurements import Estimate, Recorder, select, to_frame
 from pipeline.report import analyses
-from pipeline.report.tables import analysis_table, per_task_table
+from pipeline.report.tables import analysis_table, incremental_table, per_task_table
 
 TASKS = ["a", "b", "c"]
 
@@ -114,6 +114,32 @@ def test_tables(results: pd.DataFrame) -> None:
     per_task = per_task_table(results, "m", TASKS)
     assert list(per_task.index) == ["ntk"]
     assert per_task.loc["ntk"].tolist() == ["70.0 [60.0, 80.0]", "70.0 [60.0, 80.0]", "0.00", "0.25", "0.50"]
+
+
+def test_incremental_learning(results: pd.DataFrame) -> None:
+    curve = pd.DataFrame(
+        itertools.product([1, 2, 3], ["tuned", "alpha_1"], ["accuracy", "normalized"], ["0", "1"]),
+        columns=["arrivals", "setting", "metric", "order"],
+    ).assign(value=0.7, ci_low=0.6, ci_high=0.8)
+    for orders in (["0"], ["0", "1"]):
+        of_orders = pd.concat([select(curve, order=order) for order in orders])
+        found = texts(analyses.incremental({"standard": of_orders, "ntk": of_orders}))
+        assert {"standard", "ntk", "tuned α", "α = 1"} <= set(found)
+        assert {"1", "2", "3"} <= set(found)
+        assert "1.5" not in found  # there is no half arrival
+    recorder = Recorder("m", "ntk", 0)
+    rows = [
+        row
+        for order in ("order_0", "order_1")
+        for setting, metric in itertools.product(("tuned", "alpha_1"), ("accuracy", "normalized"))
+        for row in (
+            recorder.estimate("incremental", setting, order, metric, Estimate(0.75, 0.7, 0.8, 50)),
+            recorder.number("incremental", setting, order, f"{metric}_over_arrivals", 0.5),
+        )
+    ]
+    table = incremental_table(pd.concat([results, to_frame(rows)]), "m")
+    assert list(table.index) == [("ntk", "order_0"), ("ntk", "order_1")]
+    assert table.loc[("ntk", "order_1")].tolist() == 2 * ["75.0 [70.0, 80.0]", "75.0 [70.0, 80.0]", "50.0"]
 
 
 def test_a_cell_of_a_heatmap_is_centred_on_its_coefficients(monkeypatch: pytest.MonkeyPatch) -> None:
