@@ -1,7 +1,6 @@
 """What stages read that run the encoder with edits: θ₀ and a recipe's task vectors."""
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 from pipeline.config import Parameters
 from pipeline.devices import prepare_device
@@ -11,8 +10,6 @@ from pipeline.errors import UserError
 from pipeline.models import load_model_definition
 from pipeline.models.encoders import ImageEncoder, load_image_encoder
 from tauflow import layout
-
-Space = TypeVar("Space", WeightSpace, TangentSpace)
 
 
 def read_encoder(model: str) -> ImageEncoder:
@@ -40,12 +37,23 @@ def read_vectors(model: str, recipe: str, tasks: Sequence[str], base_sha256: str
     return vectors
 
 
-def read_space(params: Parameters, model: str, recipe: str, kind: type[Space]) -> Space:
-    """An edit space that runs the encoder, with a recipe's task vectors in the order of the tasks in the parameters.
+def read_weight_space(params: Parameters, model: str, recipe: str) -> WeightSpace:
+    """A recipe's task vectors, in the order of the tasks in the parameters, as edits of the weights.
 
     Raises:
         UserError: a file is missing or damaged, or a vector starts from another θ₀.
     """
     encoder = read_encoder(model)
     vectors = read_vectors(model, recipe, params.tasks, encoder.sha256)
-    return kind(encoder, vectors, prepare_device(params.device))
+    return WeightSpace(encoder, vectors, prepare_device(params.device), params.evaluation.edits)
+
+
+def read_tangent_space(params: Parameters, model: str, recipe: str) -> TangentSpace:
+    """The same as edits of the linearised encoder.
+
+    Raises:
+        UserError: a file is missing or damaged, or a vector starts from another θ₀.
+    """
+    encoder = read_encoder(model)
+    vectors = read_vectors(model, recipe, params.tasks, encoder.sha256)
+    return TangentSpace(encoder, vectors, prepare_device(params.device))

@@ -11,7 +11,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation import Benchmark
 from pipeline.models.heads import read_head
 from pipeline.tasks import Split, read_split
-from stages.edits import read_space
+from stages.edits import read_weight_space
 from tauflow import layout
 
 
@@ -63,5 +63,5 @@ def read_inputs(params: Parameters, model: str, paradigm: str, recipe: str) -> I
         UserError: a file is missing or damaged, or a vector starts from another θ₀.
     """
     if params.paradigm[paradigm].evaluated_in == "weight":
-        return Inputs(read_space(params, model, recipe, WeightSpace), model, None)
+        return Inputs(read_weight_space(params, model, recipe), model, None)
     return Inputs(FeatureSpace(len(params.tasks), prepare_device(params.device)), model, recipe)

@@ -9,10 +9,9 @@ from jaxtyping import Shaped
 
 from pipeline.analysis.interference import Interference, measure_interference
 from pipeline.config import Parameters
-from pipeline.editing.spaces import TangentSpace
 from pipeline.evaluation import Benchmark, predict
 from pipeline.measurements import Recorder
-from stages.edits import read_space
+from stages.edits import read_tangent_space
 from stages.inputs import read_inputs
 from stages.outputs import write_results
 from tauflow import layout
@@ -46,7 +45,7 @@ def _tangent_features(
     """What gives f₀(x) and J(x) τₜ of a benchmark: in tangent space, what its inputs are."""
     if params.paradigm[paradigm].evaluated_in == "tangent":
         return lambda benchmark: benchmark.inputs
-    space = read_space(params, model, recipe, TangentSpace)
+    space = read_tangent_space(params, model, recipe)
     settings = params.evaluation
 
     def propagate(benchmark: Benchmark) -> Shaped[np.ndarray, "n parts features"]:

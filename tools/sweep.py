@@ -27,7 +27,7 @@ from rich.table import Table
 from pipeline.config import Parameters, load_parameters
 from pipeline.devices import prepare_device
 from pipeline.editing import TaskVector
-from pipeline.editing.spaces import make_edit_space
+from pipeline.editing.spaces import TangentSpace, WeightSpace
 from pipeline.evaluation import Benchmark, search_addition
 from pipeline.models.checkpoints import Provenance, code_fingerprint
 from pipeline.training import finetune
@@ -78,8 +78,8 @@ def run(suite: str, paradigm: str, overrides: str, seed: int) -> Trial:
     (model,) = params.models
     vectors = train_vectors(params, paradigm)
     benchmarks = [read_images(model, task, "val") for task in params.tasks]
-    evaluated_in, device = params.paradigm[paradigm].evaluated_in, prepare_device(params.device)
-    space = make_edit_space(evaluated_in, read_encoder(model), vectors, device)
+    kind = TangentSpace if params.paradigm[paradigm].evaluated_in == "tangent" else WeightSpace
+    space = kind(read_encoder(model), vectors, prepare_device(params.device))
     found = search_addition(space, benchmarks, params.search.addition, params.evaluation.batch_size)
     best = found.alphas.index(found.alpha)
     return Trial(

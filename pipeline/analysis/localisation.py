@@ -20,12 +20,12 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pipeline.errors import UserError
 from pipeline.files import fingerprint
 from pipeline.models.encoders import ImageEncoder, build_clip
 from pipeline.models.registry import ModelDefinition
+from pipeline.tangent import plain_attention
 
 # Images that are differentiated at once: their activations come on top of the Jacobian's rows.
 _CHUNK = 16
@@ -90,8 +90,7 @@ def _rows(encoder: ImageEncoder, images: UInt8[Tensor, "n 3 height width"]) -> _
         features = functional_call(encoder.visual, theta, (image[None],))
         return features.sum() / features.shape[1] ** 0.5
 
-    # Fused attention has no batching rule.
-    with sdpa_kernel(SDPBackend.MATH):
+    with plain_attention():
         return vmap(grad(output), in_dims=(None, 0), chunk_size=_CHUNK)(parameters, encoder.normalise(images))
 
 

@@ -166,10 +166,12 @@ class EvaluationSettings(Section):
 
     batch_size: images at once.
     directions: task vectors that are propagated at once through the linearised encoder.
+    edits: edited models that are evaluated at once in weight space, each with weights of its own in memory.
     """
 
     batch_size: PositiveInt
     directions: PositiveInt
+    edits: PositiveInt
 
 
 class AnalysisSettings(Section):

@@ -7,11 +7,11 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
+from torch.func import functional_call, vmap
 
 from pipeline.editing.task_vector import TaskVector
-from pipeline.models.checkpoints import Space
 from pipeline.models.encoders import ImageEncoder
-from pipeline.tangent import linearise
+from pipeline.tangent import linearise, plain_attention
 
 Coefficients = Float[Tensor, "edits tasks"]
 # Of every image f₀(x), then J(x) τₜ of every task vector.
@@ -43,17 +43,6 @@ class EditSpace(Protocol):
         ...
 
 
-def make_edit_space(
-    space: Space, encoder: ImageEncoder, vectors: Sequence[TaskVector], device: torch.device
-) -> "EditSpace":
-    """The edit space of task vectors that start at the encoder's weights θ₀.
-
-    Raises:
-        UserError: a vector holds a tensor that the encoder lacks, or has in another shape.
-    """
-    return (TangentSpace if space == "tangent" else WeightSpace)(encoder, vectors, device)
-
-
 class _Space:
     """A frozen encoder at θ₀ on the device, and task vectors that fit it."""
 
@@ -73,12 +62,17 @@ class _Space:
 class WeightSpace(_Space):
     """Edits of the weights: f(x; θ₀ + Σ aₜ τₜ).
 
-    Keeps θ₀ and the task vectors on the device and moves one encoder's parameters in place.
+    Keeps θ₀ and the task vectors on the device and moves one encoder's parameters in place. ``at_once`` edits share a
+    pass, each with weights of its own: where the device is not busy with one, that is faster.
     """
 
-    def __init__(self, encoder: ImageEncoder, vectors: Sequence[TaskVector], device: torch.device) -> None:
+    def __init__(
+        self, encoder: ImageEncoder, vectors: Sequence[TaskVector], device: torch.device, at_once: int = 1
+    ) -> None:
         super().__init__(encoder, vectors, device)
+        self._at_once = at_once
         self._base = {name: parameter.clone() for name, parameter in self._parameters.items()}
+        self._moved = sorted({name for vector in vectors for name in vector.tensors})
         self._moves: list[tuple[list[Tensor], list[Tensor]]] = []
         for vector in vectors:
             names = sorted(vector.tensors)
@@ -107,12 +101,41 @@ class WeightSpace(_Space):
         self, coefficients: Coefficients, batches: Sequence[Tensor]
     ) -> Iterator[tuple[int, int, Float[Tensor, "n features"]]]:
         """See :class:`EditSpace`, of uint8 images. Parameters move once per edit."""
+        if self._at_once > 1:
+            yield from self._side_by_side(coefficients, batches)
+            return
         for edit, row in enumerate(coefficients):
             with self.edited(row) as encoder:
                 for index, images in enumerate(batches):
                     with torch.inference_mode():
                         embedded = encoder(images.to(self.device, non_blocking=True))
                     yield edit, index, embedded
+
+    def _side_by_side(
+        self, coefficients: Coefficients, batches: Sequence[Tensor]
+    ) -> Iterator[tuple[int, int, Float[Tensor, "n features"]]]:
+        for start in range(0, len(coefficients), self._at_once):
+            weights = self._weights(coefficients[start : start + self._at_once])
+            for index, images in enumerate(batches):
+                for edit, embedded in enumerate(self._embed_all(weights, images), start):
+                    yield edit, index, embedded
+
+    def _weights(self, coefficients: Coefficients) -> dict[str, Float[Tensor, "edits ..."]]:
+        """What the task vectors move, of every edit."""
+        weights: dict[str, list[Tensor]] = {name: [] for name in self._moved}
+        for row in coefficients:
+            with self.edited(row):
+                for name, tensors in weights.items():
+                    tensors.append(self._parameters[name].clone())
+        return {name: torch.stack(tensors) for name, tensors in weights.items()}
+
+    @torch.inference_mode()
+    def _embed_all(
+        self, weights: dict[str, Float[Tensor, "edits ..."]], images: UInt8[Tensor, "n 3 height width"]
+    ) -> Float[Tensor, "edits n features"]:
+        x = self._encoder.normalise(images.to(self.device, non_blocking=True))
+        with plain_attention():
+            return vmap(lambda moved: functional_call(self._encoder.visual, moved, (x,)))(weights)
 
 
 class TangentSpace(_Space):

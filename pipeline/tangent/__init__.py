@@ -4,11 +4,19 @@ import logging
 
 from torch import nn
 
-from pipeline.tangent.generic import GenericTangent
+from pipeline.tangent.generic import GenericTangent, plain_attention
 from pipeline.tangent.linearised import Displacement, LinearisedEncoder
 from pipeline.tangent.vision_transformer import TangentVisionTransformer, supports
 
-__all__ = ["Displacement", "GenericTangent", "LinearisedEncoder", "TangentVisionTransformer", "linearise", "supports"]
+__all__ = [
+    "Displacement",
+    "GenericTangent",
+    "LinearisedEncoder",
+    "TangentVisionTransformer",
+    "linearise",
+    "plain_attention",
+    "supports",
+]
 
 logger = logging.getLogger(__name__)
 

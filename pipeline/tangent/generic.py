@@ -32,7 +32,7 @@ class GenericTangent:
             primal, tangent = jvp(encode, (base,), (direction,))[:2]
             return primal, tangent
 
-        with _differentiable_attention():
+        with plain_attention():
             if len(next(iter(tangents.values()))) == 1:
                 primal, tangent = push({name: direction[0] for name, direction in tangents.items()})
                 return primal.detach(), tangent[None]
@@ -47,8 +47,8 @@ class GenericTangent:
 
 
 @contextmanager
-def _differentiable_attention() -> Iterator[None]:
-    """Neither fused attention nor torch's fast path for it has a forward-mode rule."""
+def plain_attention() -> Iterator[None]:
+    """Neither fused attention nor torch's fast path for it has a forward-mode rule, nor one for ``vmap``."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

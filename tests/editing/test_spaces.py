@@ -64,20 +64,36 @@ def assert_at(space: WeightSpace, base: dict[str, Tensor]) -> None:
     assert all(torch.equal(found[name], tensor) for name, tensor in base.items())
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 8])
 def test_embeddings_equal_those_of_the_edited_model(
-    space: WeightSpace,
+    at_once: int,
     vectors: list[TaskVector],
     batches: list[Tensor],
     make_encoder: EncoderFactory,
     tiny_definition: ModelDefinition,
 ) -> None:
     seen = []
+    space = WeightSpace(make_encoder(), vectors, CPU, at_once)
     for edit, batch, embeddings in space.embeddings(EDITS, batches):
         expected = exact_embeddings(make_encoder(), tiny_definition, vectors, EDITS[edit], batches[batch])
         error = (embeddings.double() - expected).norm() / expected.norm()
         assert error < 1e-5
         seen.append((edit, batch))
     assert sorted(seen) == [(edit, batch) for edit in range(len(EDITS)) for batch in range(2)]
+
+
+def test_what_no_vector_moves_is_shared_by_edits_at_once(
+    vectors: list[TaskVector], batches: list[Tensor], make_encoder: EncoderFactory, base: dict[str, Tensor]
+) -> None:
+    edits = torch.tensor([[0.5], [-1.0], [0.0]])
+    alone, together = (WeightSpace(make_encoder(), vectors[1:2], CPU, at_once) for at_once in (1, 3))
+    expected = {(edit, batch): e for edit, batch, e in alone.embeddings(edits, batches)}
+    found = {(edit, batch): e for edit, batch, e in together.embeddings(edits, batches)}
+    assert found.keys() == expected.keys()
+    for key, embeddings in expected.items():
+        torch.testing.assert_close(found[key], embeddings, rtol=1e-4, atol=1e-5)
+    assert_at(together, base)
+    assert torch.backends.mha.get_fastpath_enabled()
 
 
 def test_edits_differ(space: WeightSpace, batches: list[Tensor]) -> None:
