@@ -16,7 +16,7 @@ import pandas as pd
 import typer
 
 from pipeline.errors import UserError
-from pipeline.measurements import COLUMNS, read_measurements
+from pipeline.measurements import COLUMNS, read_measurements, select
 
 KEY = COLUMNS[: COLUMNS.index("value")]
 # Verdicts; FAILING ones make the exit code 1.
@@ -43,7 +43,7 @@ def judge(committed: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     conditions = [
         both["found"] == "left_only",
         both["found"] == "right_only",
-        both["value"] == both["value_new"],
+        (both["value"] == both["value_new"]) | (both["value"].isna() & both["value_new"].isna()),
         ~inside,
         has_interval,
     ]
@@ -61,7 +61,7 @@ def markdown(judged: pd.DataFrame) -> str:
     counts = judged["verdict"].value_counts()
     lines = [f"**{len(judged)} numbers**: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items())]
     for verdict in (*FAILING, MOVED, INSIDE):
-        rows = judged[judged["verdict"] == verdict]
+        rows = select(judged, verdict=verdict)
         if rows.empty:
             continue
         rest = f", {SHOWN} of {len(rows)}" if len(rows) > SHOWN else ""

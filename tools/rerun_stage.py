@@ -9,6 +9,7 @@ Markdown, DVC's own output goes to stderr; exit code 0: all inside, 1: not all, 
 
 import difflib
 import io
+import math
 import os
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from tools.compare_results import GONE, INSIDE, NEW, OUTSIDE, SAME, interval, nu
 
 if TYPE_CHECKING:
     from dvc.output import Output
-    from dvc.stage import PipelineStage
+    from dvc.stage import Stage
 
 LOCK = Path("dvc.lock")
 
@@ -52,7 +53,7 @@ class Change:
             return NEW
         if self.new is None:
             return GONE
-        if self.new == self.committed:
+        if self.new == self.committed or (math.isnan(self.new) and math.isnan(self.committed)):
             return SAME
         return INSIDE if self.low <= self.new <= self.high else OUTSIDE
 
@@ -75,7 +76,7 @@ def plan(name: str) -> Plan:
     """
     try:
         with Repo() as repo:
-            stages: dict[str, PipelineStage] = {stage.addressing: stage for stage in repo.index.stages}
+            stages = {stage.addressing: stage for stage in repo.index.stages}
             if name not in stages:
                 close = difflib.get_close_matches(name, stages, n=3) or sorted(stages)[:3]
                 raise UserError(f"no such stage with the present params.yaml; is it one of {', '.join(close)}?")
@@ -91,7 +92,7 @@ def plan(name: str) -> Plan:
         raise UserError(" ".join(str(error).split())) from None
 
 
-def _inputs(repo: Repo, stage: "PipelineStage") -> Iterator["Output"]:
+def _inputs(repo: Repo, stage: "Stage") -> Iterator["Output"]:
     """The cached outputs that a stage depends on, those below a directory it depends on included."""
     paths = [Path(dep.fs_path) for dep in stage.deps]
     for out in repo.index.outs:

@@ -99,13 +99,13 @@ def stored(directory: Path, md5: str) -> bool:
 
 def test_a_fresh_clone_needs_nothing_but_the_remote(clone: Project, remote: Remote, tmp_path: Path) -> None:
     remote.attach(clone)
-    clone.run("dvc", "push", **remote.environment)
+    clone.run("dvc", "push", check=True, **remote.environment)
     fresh = Project(tmp_path / "elsewhere")
     clone.run("git", "clone", "--quiet", str(clone.root), str(fresh.root))
     before = clone.root.rename(tmp_path / "away")  # whatever comes, comes from the remote
     remote.attach(fresh)
     assert fresh.run("dvc", "status", "--quiet", check=False).returncode == 1
-    fresh.run("dvc", "pull", **remote.environment)
+    fresh.run("dvc", "pull", check=True, **remote.environment)
     assert fresh.run("dvc", "status").stdout == "Data and pipelines are up to date.\n"
     assert fresh.repro() == []
     assert fresh.run("git", "status", "--porcelain").stdout == ""
