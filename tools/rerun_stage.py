@@ -186,7 +186,7 @@ def markdown(stage: str, found: Sequence[Change], before: Mapping[str, str], aft
     verdict = "" if not found else ": " + ("all metrics inside" if passes(c.verdict for c in found) else "**moved**")
     lines = [f"## {stage}{verdict}", ""]
     if found:
-        titles = ["metric", "committed", "may be", "new", ""]
+        titles = ["metric", "committed", "allowed", "new", ""]
         cells = [[c.metric, number(c.committed), interval(c.low, c.high), number(c.new), c.verdict] for c in found]
         lines += [*table(titles, cells), ""]
     files = [[path, "the same bytes" if before.get(path) == md5 else "other bytes"] for path, md5 in after.items()]

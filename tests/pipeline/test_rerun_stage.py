@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from tests.pipeline.conftest import ROOT, Project
 from tools.rerun_stage import Change, locked_outs, named_intervals
@@ -15,6 +16,8 @@ from tools.rerun_stage import Change, locked_outs, named_intervals
 pytestmark = pytest.mark.pipeline
 
 STAGE = "addition@mini-clip-standard"
+WORKFLOW = yaml.safe_load((ROOT / ".github/workflows/stage.yml").read_text())
+SCRIPT = WORKFLOW["jobs"]["stage"]["steps"][-1]["run"]
 METRICS = Path("reports/mini-clip/standard/addition.json")
 
 
@@ -34,15 +37,18 @@ def commit(project: Project) -> None:
     project.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "-m", "commit")
 
 
-def test_its_inputs_alone_are_pulled_and_nothing_moves(project: Project, tmp_path: Path) -> None:
-    project.run("dvc", "remote", "add", "--default", "storage", str(tmp_path / "storage"))
-    commit(project)
+def test_the_workflow_pulls_the_inputs_of_a_stage_alone_and_nothing_moves(project: Project, tmp_path: Path) -> None:
+    """The shell script of stage.yml itself, in a fresh clone."""
+    remote, summary, fresh = str(tmp_path / "storage"), tmp_path / "summary.md", Project(tmp_path / "fresh")
+    project.run("dvc", "remote", "add", "--local", "--default", "storage", remote)
     project.run("dvc", "push")
-    fresh = Project(tmp_path / "fresh")
+    commit(project)
     project.run("git", "clone", "--quiet", str(project.root), str(fresh.root))
-    result = rerun(fresh, STAGE)
+    (fresh.root / ".venv").symlink_to(sys.prefix)
+    environment = {"STAGE": STAGE, "REMOTE_URL": remote, "GITHUB_STEP_SUMMARY": str(summary)}
+    result = fresh.run("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", SCRIPT, check=False, **environment)
     assert (result.returncode, result.stderr.count("Running stage")) == (0, 1), result.stderr
-    lines = result.stdout.splitlines()
+    lines = summary.read_text().splitlines()
     assert lines[0] == f"## {STAGE}: all metrics inside"
     metrics = [line for line in lines if line.startswith("| mini-clip/standard/addition.")]
     assert len(metrics) == 5
