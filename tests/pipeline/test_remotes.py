@@ -125,6 +125,21 @@ def test_one_stage_s_inputs_can_be_pulled_alone(clone: Project, tmp_path: Path) 
     assert not (clone.root / TABLE).exists()
 
 
+def test_working_copies_share_a_cache_that_no_stage_can_damage(clone: Project, tmp_path: Path) -> None:
+    cache, fresh = tmp_path / "cache", Project(tmp_path / "elsewhere")
+    (clone.root / ".dvc" / "cache").rename(cache)
+    clone.run("git", "clone", "--quiet", str(clone.root), str(fresh.root))
+    fresh.run("dvc", "cache", "dir", "--local", str(cache))
+    fresh.run("dvc", "config", "--local", "cache.type", "symlink")
+    fresh.run("dvc", "config", "--local", "cache.shared", "group")
+    fresh.run("dvc", "checkout")
+    assert fresh.run("dvc", "status").stdout == "Data and pipelines are up to date.\n"
+    assert (fresh.root / TABLE).resolve().is_relative_to(cache)
+    before = {path: path.read_bytes() for path in (cache / "files").rglob("*") if path.is_file()}
+    assert fresh.repro("--single-item", "--force", "comparison@mini-clip") == ["comparison@mini-clip"]
+    assert {path: path.read_bytes() for path in (cache / "files").rglob("*") if path.is_file()} == before
+
+
 def test_an_unreachable_server_is_one_line(clone: Project, credentials: dict[str, str]) -> None:
     """That of DVC itself."""
     with socket.socket() as unused:
