@@ -60,9 +60,14 @@ class Change:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a re-run needs to know of a stage: the outputs of others that it reads and that are not there, its own."""
+    """What a re-run needs to know of a stage.
 
-    missing: tuple[str, ...]
+    cached, absent: the outputs of others that it reads and that are not there, apart by whether the cache has them.
+    makers: the stages that make the absent ones.
+    """
+
+    cached: tuple[str, ...]
+    absent: tuple[str, ...]
     makers: tuple[str, ...]
     metrics: tuple[str, ...]
     has_remote: bool
@@ -82,9 +87,11 @@ def plan(name: str) -> Plan:
                 raise UserError(f"no such stage with the present params.yaml; is it one of {', '.join(close)}?")
             stage = stages[name]
             missing = [out for out in _inputs(repo, stage) if not out.exists]
+            absent = [out for out in missing if out.changed_cache()]
             return Plan(
-                missing=tuple(out.def_path for out in missing),
-                makers=tuple(dict.fromkeys(out.stage.addressing for out in missing)),
+                cached=tuple(out.def_path for out in missing if out not in absent),
+                absent=tuple(out.def_path for out in absent),
+                makers=tuple(dict.fromkeys(out.stage.addressing for out in absent)),
                 metrics=tuple(out.def_path for out in stage.outs if out.metric),
                 has_remote="remote" in repo.config["core"],
             )
@@ -102,25 +109,24 @@ def _inputs(repo: Repo, stage: "Stage") -> Iterator["Output"]:
 
 
 def bring(found: Plan, remote: str | None, upstream: bool) -> None:
-    """Get the missing inputs: from the remote, by running what makes them, or from the cache.
+    """Get the missing inputs: from the cache, then from the remote or by running what makes them.
 
     Raises:
         UserError: they are nowhere to be had.
     """
-    if not found.missing:
+    if found.cached:  # `dvc pull` would ask the remote for these too
+        dvc("checkout", "--", *found.cached)
+    if not found.absent:
         return
     if remote or found.has_remote:
-        dvc("pull", *(("--remote", remote) if remote else ()), "--", *found.missing)
+        dvc("pull", *(("--remote", remote) if remote else ()), "--", *found.absent)
     elif upstream:
         dvc("repro", "--", *found.makers)
     else:
-        try:
-            dvc("checkout", "--", *found.missing)
-        except UserError:
-            raise UserError(
-                f"{found.missing[0]} and what else it reads are neither here nor in the cache; set a remote "
-                "(`dvc remote add --local --default ci URL`), or make them with --upstream"
-            ) from None
+        raise UserError(
+            f"{found.absent[0]} and what else it reads are neither here nor in the cache; set a remote "
+            "(`dvc remote add --local --default ci URL`), or make them with --upstream"
+        )
 
 
 def dvc(*arguments: str) -> None:

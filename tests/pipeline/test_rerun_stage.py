@@ -97,6 +97,13 @@ def test_an_option_in_place_of_a_stage_is_refused(project: Project) -> None:
     assert rerun(project).returncode == 2
 
 
+def test_inputs_in_the_cache_need_no_remote(project: Project, tmp_path: Path) -> None:
+    project.run("dvc", "remote", "add", "--local", "--default", "storage", str(tmp_path / "empty"))
+    (project.root / "data/tasks/card/emoji.json").unlink()
+    result = rerun(project, "head@mini-clip-emoji")
+    assert result.returncode == 0, result.stderr
+
+
 def test_inputs_that_are_nowhere_are_named_or_made(project: Project) -> None:
     """Without a remote and without a cache, as in a fresh clone."""
     shutil.rmtree(project.root / ".dvc" / "cache")
