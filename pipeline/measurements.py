@@ -1,5 +1,6 @@
 """Measurements: the rows of ``results.csv``, one number each with its interval."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -130,11 +131,11 @@ def select(results: pd.DataFrame, **where: object) -> pd.DataFrame:
 
 
 def summary(measurements: Sequence[Measurement]) -> dict[str, dict[str, Any]]:
-    """What ``dvc metrics show`` prints of a stage: the means over tasks, by benchmark, setting and metric."""
+    """The means over tasks, by benchmark, setting and metric; ``None`` where there is no number."""
     means: dict[str, dict[str, Any]] = {}
     for m in measurements:
         if m.task == MEAN:
             of_benchmark = means.setdefault(m.benchmark, {})
             of_setting = of_benchmark if m.setting == "none" else of_benchmark.setdefault(m.setting, {})
-            of_setting[m.metric] = round(m.value, 6)
+            of_setting[m.metric] = None if math.isnan(m.value) else round(m.value, 6)
     return means

@@ -1,4 +1,4 @@
-"""What the evaluation stages write: measurements, DVC metrics, MLflow metrics."""
+"""What the evaluation stages write: measurements, their means, MLflow metrics."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from tauflow.stage import Stage
 
 
 def write_results(stage: Stage, table: Path, metrics: Path, rows: Sequence[Measurement]) -> None:
-    """Write the measurements as CSV, their means as DVC metrics, and log all of them but those of pairs."""
+    """Write the measurements as CSV, their means as JSON, and log all of them but those of pairs."""
     write_frame(table, to_frame(rows))
     write_json(metrics, summary(rows))
     for row in (row for row in rows if "+" not in row.task):  # pairs are too many to be compared there

@@ -1,10 +1,10 @@
-"""summary: the table of all paradigms, which waits for no analysis."""
+"""summary: the table of all paradigms and the metrics of DVC, which wait for no analysis."""
 
 import pandas as pd
 import typer
 
-from pipeline.files import write_text
-from pipeline.report import summary_markdown
+from pipeline.files import write_json, write_text
+from pipeline.report import headlines, summary_markdown
 from stages.tables import read_tables
 from tauflow import layout
 from tauflow.stage import run_stage
@@ -16,6 +16,7 @@ def main() -> None:
         params = stage.params
         results = pd.concat(read_tables(params.models, params.paradigms), ignore_index=True)
         write_text(layout.SUMMARY, summary_markdown(results, params.models, params.control))
+        write_json(layout.METRICS, headlines(results, params.models))
         print(f"{stage.name}: {layout.SUMMARY}")
 
 

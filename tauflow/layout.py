@@ -13,6 +13,7 @@ REPORTS = Path("reports")
 MINI_SOURCES = DATA / "mini"
 RESULTS = REPORTS / "results.csv"
 SUMMARY = REPORTS / "summary.md"
+METRICS = REPORTS / "metrics.json"
 SEEDS = REPORTS / "seeds"
 
 
@@ -112,5 +113,5 @@ def comparison(model: str) -> Path:
 
 
 def metrics(model: str, paradigm: str, stage: str) -> Path:
-    """What ``dvc metrics`` shows of a stage."""
+    """A stage's means over tasks, or the coefficients that it chose: small, and in git."""
     return REPORTS / model / paradigm / f"{stage}.json"

@@ -92,11 +92,15 @@ def plan(name: str) -> Plan:
                 cached=tuple(out.def_path for out in missing if out not in absent),
                 absent=tuple(out.def_path for out in absent),
                 makers=tuple(dict.fromkeys(out.stage.addressing for out in absent)),
-                metrics=tuple(out.def_path for out in stage.outs if out.metric),
+                metrics=tuple(out.def_path for out in stage.outs if _is_committed_json(out)),
                 has_remote="remote" in repo.config["core"],
             )
     except DvcException as error:
         raise UserError(" ".join(str(error).split())) from None
+
+
+def _is_committed_json(out: "Output") -> bool:
+    return Path(out.def_path).suffix == ".json" and not out.use_cache
 
 
 def _inputs(repo: Repo, stage: "Stage") -> Iterator["Output"]:

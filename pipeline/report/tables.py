@@ -21,6 +21,16 @@ COLUMNS = {
     "negation: control": ("negation", "tuned", "control"),
 }
 
+# Of these, what `dvc exp show` has a column for, under the name it has there.
+HEADLINES = {
+    "single_task": "single-task",
+    "addition": "addition, tuned α",
+    "normalized": "normalised",
+    "normalized_alpha_1": "normalised, α = 1",
+    "target": "negation: target",
+    "control": "negation: control",
+}
+
 # The same of the analyses; whether the number is a share, shown in percent.
 ANALYSES = {
     "ξ, mean over the grid": ("disentanglement", "error", True),
@@ -51,6 +61,19 @@ def results_table(results: pd.DataFrame, model: str, control: str) -> pd.DataFra
     of_model = select(results, model=model)
     rows = paradigm_rows(of_model, _cell, lambda alpha: f"{alpha['value'].iloc[0]:.2f}")
     return titled_table({"zero-shot": _zero_shot_row(of_model, control), **rows}, "paradigm")
+
+
+def headlines(results: pd.DataFrame, models: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
+    """The few means over tasks by which experiments are compared, by model, then paradigm."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for model in models:
+        of_model = select(results, model=model, task=MEAN)
+        for paradigm in dict.fromkeys(of_model["paradigm"]):
+            found.setdefault(model, {})[str(paradigm)] = {
+                name: _headline(select(of_model, paradigm=paradigm), *COLUMNS[title])
+                for name, title in HEADLINES.items()
+            }
+    return found
 
 
 def comparison_table(results: pd.DataFrame, model: str) -> pd.DataFrame:
@@ -179,6 +202,11 @@ def summary_markdown(results: pd.DataFrame, models: Sequence[str], control: str)
         if len(comparison):
             parts.append(_markdown(comparison.reset_index()))
     return "\n\n".join(parts) + "\n"
+
+
+def _headline(of_paradigm: pd.DataFrame, benchmark: str, setting: str, metric: str) -> float:
+    found = select(of_paradigm, benchmark=benchmark, setting=setting, metric=metric)
+    return round(float(found["value"].iloc[0]), 4)
 
 
 def _zero_shot_row(of_model: pd.DataFrame, control: str) -> dict[str, str]:

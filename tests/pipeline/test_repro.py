@@ -105,7 +105,12 @@ def test_the_main_job_needs_no_activated_environment(clone: Project) -> None:
 def test_metrics_and_plots_can_be_shown(reproduced: Project) -> None:
     shown = json.loads(reproduced.run("dvc", "metrics", "show", "--json").stdout)
     files = shown[""]["data"]
-    assert files[f"reports/{PARADIGM}/addition.json"]["data"]["addition"]["tuned"]["accuracy"] > 0
+    assert list(files) == ["reports/metrics.json"]  # few enough for `dvc exp show`
+    metrics = files["reports/metrics.json"]["data"]["mini-clip"]
+    means = json.loads((reproduced.root / "reports" / PARADIGM / "addition.json").read_text())["addition"]
+    assert list(metrics) == ["standard", "posthoc", "tau_jp"]
+    assert metrics["standard"]["addition"] == pytest.approx(means["tuned"]["accuracy"], abs=1e-4)
+    assert metrics["standard"]["normalized_alpha_1"] == pytest.approx(means["alpha_1"]["normalized"], abs=1e-4)
     plots = reproduced.run("dvc", "plots", "show", "--json", "--split").stdout
     assert "addition_curve.csv" in plots
     assert "training/mini-clip/standard/textures.csv" in plots
