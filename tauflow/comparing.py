@@ -9,7 +9,7 @@ from pipeline.measurements import MEAN, read_measurements, select
 from pipeline.report import results_table
 from pipeline.report.tables import COLUMNS
 from tauflow import layout
-from tauflow.revisions import Experiment, changes, read_experiment, revisions
+from tauflow.revisions import Experiment, change_text, changes, read_experiment, revisions
 
 # Said of a difference in parameters, and of how many.
 _SHOWN = 4
@@ -85,9 +85,11 @@ def _missing(of_model: pd.DataFrame, control: str) -> Iterator[str]:
 
 def _difference(first: Experiment, other: Experiment) -> str:
     found = [
-        f"{key}: {before} → {now}"
+        (key, change_text(key, before, now))
         for key, before, now in changes(first.parameters, other.parameters)
         if key.partition(".")[0] not in _DERIVED
     ]
-    more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
-    return f"{other.name} against {first.name}: {', '.join([*found[:_SHOWN], *more]) or 'the same parameters'}"
+    # Whole entries, such as the seed or the tasks, say more than details of a section.
+    texts = [text for _, text in sorted(found, key=lambda change: change[0].count("."))]
+    more = [f"and {len(texts) - _SHOWN} more"] if len(texts) > _SHOWN else []
+    return f"{other.name} against {first.name}: {', '.join([*texts[:_SHOWN], *more]) or 'the same parameters'}"

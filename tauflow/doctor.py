@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
 
@@ -21,6 +22,9 @@ from pipeline.errors import UserError
 from pipeline.models import model_names
 from pipeline.tasks import task_names
 from tauflow.workspace import PARAMETERS, home, tracking_uri
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
 
 LOCK = Path("requirements.lock")
 # The mini suite with its cache takes 2 GB, a large model's checkpoints more.
@@ -51,8 +55,11 @@ class Finding:
 
 def examine() -> Iterator[Finding]:
     """Look at everything, one after the other."""
-    for look in (_python, _environment, _torch, _disk, _git, _parameters, _dvc, _remote, _mlflow, _hub):
+    for look in (_python, _environment, _torch, _disk, _git, _parameters):
         yield look()
+    yield from _dvc()
+    yield _mlflow()
+    yield _hub()
 
 
 def _python() -> Finding:
@@ -136,43 +143,41 @@ def _parameters() -> Finding:
     try:
         params = load_parameters(PARAMETERS, LegalNames(task_names(), model_names()))
     except UserError as error:
-        return Finding("parameters", Status.error, str(error), "mend it, or compose it anew with `tauflow compose`")
+        return Finding("parameters", Status.error, str(error))
     found = (
         f"suite {params.suite}: {len(params.tasks)} tasks, {', '.join(params.models)}, {', '.join(params.paradigms)}"
     )
     return Finding("parameters", Status.ok, found)
 
 
-def _dvc() -> Finding:
+def _dvc() -> Iterator[Finding]:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     version = metadata.version("dvc")
     try:
         with Repo() as repo:
-            stages = len(repo.index.stages)
-            cache = repo.cache.local.path
+            found = f"{version}, {len(repo.index.stages)} stages, cache {repo.cache.local.path}"
+            yield Finding("DVC", Status.ok, found)
+            yield _remote(repo)
     except DvcException as error:
-        return Finding("DVC", Status.error, f"{version}: {_flat(error)}", "clone Tauflow, run from its root")
-    return Finding("DVC", Status.ok, f"{version}, {stages} stages, cache {cache}")
+        yield Finding("DVC", Status.error, f"{version}: {_flat(error)}", "clone Tauflow, run from its root")
 
 
-def _remote() -> Finding:
-    """Whether the default remote answers; listing nothing is an answer too."""
+def _remote(repo: "Repo") -> Finding:
+    """Whether the default remote answers, be it that it is empty."""
     from dvc.exceptions import DvcException
-    from dvc.repo import Repo
 
+    name = repo.config["core"].get("remote")
+    if not name:
+        return Finding("DVC remote", Status.ok, "none; `dvc remote add --default NAME URL` names where artifacts go")
     try:
-        with Repo() as repo:
-            if not repo.config["core"].get("remote"):
-                to_do = "to share artifacts: `dvc remote add --default NAME URL`"
-                return Finding("DVC remote", Status.ok, f"none ({to_do})")
-            name = repo.config["core"]["remote"]
-            odb = repo.cloud.get_remote_odb()
-            _within(_PATIENCE, lambda: odb.fs.exists(odb.path))
-            return Finding("DVC remote", Status.ok, f"{name}: {odb.fs.unstrip_protocol(odb.path)}")
+        odb = repo.cloud.get_remote_odb()
+        _within(_PATIENCE, lambda: odb.fs.exists(odb.path))
     except (DvcException, OSError) as error:
-        return Finding("DVC remote", Status.warning, _flat(error), "check `dvc remote list` and your credentials")
+        to_do = "check `dvc remote list`, the network and your credentials"
+        return Finding("DVC remote", Status.warning, f"{name}: {_flat(error)}", to_do)
+    return Finding("DVC remote", Status.ok, f"{name}, {odb.fs.unstrip_protocol(odb.path)}")
 
 
 def _within(seconds: float, ask: Callable[[], object]) -> None:
@@ -229,11 +234,12 @@ def _hub() -> Finding:
         if error.code >= 500:
             return Finding("hub", Status.warning, f"{endpoint}: {_flat(error)}", to_do)
     except (OSError, ValueError) as error:
-        return Finding("hub", Status.warning, f"{endpoint}: {_flat(error)}", to_do)
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        return Finding("hub", Status.warning, f"{endpoint}: {_flat(reason)}", to_do)
     return Finding("hub", Status.ok, endpoint)
 
 
-def _flat(error: Exception) -> str:
-    """An error's text as one line, without what follows the first sentences of long ones."""
+def _flat(error: object) -> str:
+    """An error's text as one line, cut where it gets long."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

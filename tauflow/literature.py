@@ -72,7 +72,7 @@ def _rows(published: pd.DataFrame) -> Iterator[dict[str, str]]:
         shown = pd.DataFrame()
         for title, (benchmark, setting, metric) in COLUMNS.items():
             of_title = select(found, benchmark=benchmark, setting=setting, metric=metric)
-            row[title] = "".join(f"{percent:.1f}" for percent in of_title["percent"])
+            row[title] = "".join(f"{percent:.2f}".removesuffix("0") for percent in of_title["percent"])
             shown = pd.concat([shown, of_title])
         notes = dict.fromkeys(note for note in shown["note"] if note)
         yield {**row, "note": "; ".join(notes)}

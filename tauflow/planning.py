@@ -15,12 +15,10 @@ from dvc.repo.reproduce import plan_repro
 from dvc.stage import PipelineStage
 
 from pipeline.errors import UserError
-from tauflow.revisions import changes
+from tauflow.revisions import change_text, changes
 
 # How DVC calls the state of a file, and what that means to someone who would run the stage.
 _STATES = {"modified": "changed", "deleted": "missing", "new": "new", "not in cache": "not in the cache"}
-# Characters of a parameter's value.
-_LONGEST = 40
 
 
 @dataclass(frozen=True)
@@ -110,9 +108,4 @@ def _parameters(dependency: ParamsDependency) -> Iterator[str]:
     recorded = dependency.hash_info.value
     locked = recorded if isinstance(recorded, dict) else {}
     for key, before, now in changes(locked, dependency.read_params()):
-        yield f"{key}: {_short(before)} → {_short(now)}"
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+        yield change_text(key, before, now)

@@ -2,6 +2,7 @@
 
 import io
 import subprocess
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from tauflow.layout import RESULTS
 from tauflow.workspace import PARAMETERS
 
 WORKSPACE = "workspace"  # DVC's word for the working tree
+# Characters of a parameter's value.
+_LONGEST = 60
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,11 @@ def changes(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = ""
             yield from changes(one, other, f"{prefix}{key}.")
         elif one != other or (key in ours) != (key in theirs):
             yield f"{prefix}{key}", one, other
+
+
+def change_text(key: str, before: object, now: object) -> str:
+    """A change as people read it; long values are cut."""
+    return f"{key}: {textwrap.shorten(str(before), _LONGEST)} → {textwrap.shorten(str(now), _LONGEST)}"
 
 
 def revisions(names: Sequence[str]) -> dict[str, str | None]:

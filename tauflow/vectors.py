@@ -92,7 +92,7 @@ def _layers(vector: TaskVector) -> list[dict[str, str]]:
     return [
         {
             "layer": layer,
-            "parameters": f"{sum(tensor.numel() for tensor in part.tensors.values()):,}",
+            "parameters": f"{sum(tensor.numel() for tensor in part.tensors.values())}",
             "norm": f"{part.norm():.4f}",
             "share of ‖τ‖², %": f"{100 * part.norm() ** 2 / whole:.1f}" if whole else "",
         }
