@@ -19,7 +19,13 @@ from tauflow.journal import error_file
 from tauflow.tracker import track as track_journals
 from tauflow.workspace import PARAMETERS, REPORT, tracking_uri
 
-app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # which fills paragraphs; the others keep the line breaks of the source
+    help=__doc__,
+)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -63,7 +69,8 @@ def compose_parameters(overrides: Annotated[list[str] | None, typer.Argument(met
     try:
         compose(Path(), overrides or [])
     except Exception as error:  # Hydra has many, all about the overrides or conf/
-        print(f"error: conf/: {' '.join(str(error).split())}", file=sys.stderr)
+        text, _, _ = " ".join(str(error).split()).partition(" Config search path:")
+        print(f"error: conf/: {text}", file=sys.stderr)
         raise typer.Exit(1) from None
     checked_parameters()
     print(f"{PARAMETERS}: written")

@@ -61,8 +61,9 @@ def emit(frame: "pd.DataFrame", title: str, form: Format = Format.table, out: Pa
 
 def _print(console: Console, frame: "pd.DataFrame", title: str) -> None:
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    for position, column in enumerate(frame.columns):
-        table.add_column(str(column), overflow="fold", no_wrap=position == 0)
+    for column in frame.columns:
+        names = not frame[column].str.contains(" ").any()  # which would be cut in two
+        table.add_column(column, overflow="fold", no_wrap=names)
     for row in frame.itertuples(index=False):
         table.add_row(*(str(cell) for cell in row))
     console.print(table, markup=False, highlight=False)

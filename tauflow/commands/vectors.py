@@ -10,7 +10,9 @@ from tauflow.commands.console import one_line_errors
 from tauflow.commands.output import Format, FormatOption, OutOption, emit
 from tauflow.edits import check_task, edit_text, parse_edit
 
-app = typer.Typer(no_args_is_help=True, help="List, show and combine task vectors τ = θ − θ₀.")
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode="markdown", help="List, show and combine task vectors τ = θ − θ₀."
+)
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", autocompletion=completion.models)]
 Recipe = Annotated[str, typer.Argument(metavar="RECIPE", autocompletion=completion.recipes)]
