@@ -165,7 +165,10 @@ def _dvc() -> Iterator[Finding]:
 
 
 def _remote(repo: "Repo") -> Finding:
-    """Whether the default remote answers, be it that it is empty."""
+    """Whether the default remote answers, be it that nothing is there yet.
+
+    It is asked for a listing: whether something exists, clients of storages deny where they cannot reach them.
+    """
     from dvc.exceptions import DvcException
 
     name = repo.config["core"].get("remote")
@@ -173,7 +176,9 @@ def _remote(repo: "Repo") -> Finding:
         return Finding("DVC remote", Status.ok, "none; `dvc remote add --default NAME URL` names where artifacts go")
     try:
         odb = repo.cloud.get_remote_odb()
-        _within(_PATIENCE, lambda: odb.fs.exists(odb.path))
+        _within(_PATIENCE, lambda: odb.fs.ls(odb.path))
+    except FileNotFoundError:
+        return Finding("DVC remote", Status.ok, f"{name}, nothing there yet")
     except (DvcException, OSError) as error:
         to_do = "check `dvc remote list`, the network and your credentials"
         return Finding("DVC remote", Status.warning, f"{name}: {_flat(error)}", to_do)
@@ -184,16 +189,17 @@ def _within(seconds: float, ask: Callable[[], object]) -> None:
     """Ask something that may never answer.
 
     Raises:
+        FileNotFoundError: it answered that there is no such thing.
         OSError: it has not answered in time, or with an error.
     """
-    answers: list[str | None] = []
+    answers: list[Exception | None] = []
 
     def run() -> None:
         try:
             ask()
             answers.append(None)
         except Exception as error:  # whatever a storage's client raises
-            answers.append(_flat(error))
+            answers.append(error)
 
     # A daemon, which cannot keep the command from ending.
     thread = threading.Thread(target=run, daemon=True)
@@ -201,8 +207,10 @@ def _within(seconds: float, ask: Callable[[], object]) -> None:
     thread.join(seconds)
     if not answers:
         raise TimeoutError(f"no answer within {seconds:g} s")
+    if isinstance(answers[0], FileNotFoundError):
+        raise answers[0]
     if answers[0] is not None:
-        raise OSError(answers[0])
+        raise OSError(_flat(answers[0]))
 
 
 def _mlflow() -> Finding:

@@ -49,7 +49,7 @@ def emit(frame: "pd.DataFrame", title: str, form: Format = Format.table, out: Pa
     if out is None and form is Format.table and console.is_terminal:
         _print(console, frame, title)
         return
-    text = _plain(frame, title) if form is Format.table else _TEXT[form](frame)
+    text = render(frame, title, form)
     if out is None:
         print(text, end="")
     else:
@@ -57,6 +57,11 @@ def emit(frame: "pd.DataFrame", title: str, form: Format = Format.table, out: Pa
 
         write_text(out, text)
         print(f"{out}: written")
+
+
+def render(frame: "pd.DataFrame", title: str, form: Format) -> str:
+    """A table as text without colours, of any width."""
+    return _plain(frame, title) if form is Format.table else _TEXT[form](frame)
 
 
 def _print(console: Console, frame: "pd.DataFrame", title: str) -> None:
