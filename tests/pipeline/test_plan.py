@@ -1,5 +1,6 @@
 """``tauflow plan`` and what ``dvc repro`` then does, in a small DAG and in the tiny suite."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,11 @@ from pipeline.errors import UserError
 from tauflow.planning import PlannedStage, plan
 from tests.pipeline.conftest import Project
 
-pytestmark = pytest.mark.pipeline
+pytestmark = [
+    pytest.mark.pipeline,
+    # DVC's own use of pygtrie.
+    pytest.mark.filterwarnings("ignore:_NoneStep.value will soon raise:DeprecationWarning"),
+]
 
 DAG = """
 stages:
@@ -18,27 +23,32 @@ stages:
     matrix:
       name: [a, b]
     cmd: echo ${item.name} ${suffix} > out/${item.name}
-    deps: [code/${item.name}]
-    params: [numbers.${item.name}]
+    deps:
+      - code/${item.name}
+    params:
+      - numbers.${item.name}
     outs:
       - out/${item.name}
   second:
     cmd: cat out/a out/b > both
-    deps: [out]
+    deps:
+      - out
     outs:
       - both
   third:
     cmd: wc -c both code/third > count
-    deps: [both, code/third]
+    deps:
+      - both
+      - code/third
     outs:
       - count
 """
 
 
-@pytest.fixture
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """Two stages whose directory a third reads, and a fourth; all of them up to date. The current directory."""
-    project = Project(tmp_path / "project")
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Two stages whose directory a third reads, and a fourth; all of them up to date."""
+    project = Project(tmp_path_factory.mktemp("plan") / "project")
     for directory in ("code", "out"):
         (project.root / directory).mkdir(parents=True)
     for name in ("a", "b", "third"):
@@ -48,8 +58,15 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     project.run("git", "init", "--quiet", ".")
     project.run("dvc", "init", "--quiet")
     project.repro()
-    monkeypatch.chdir(project.root)
     return project
+
+
+@pytest.fixture
+def small(ran: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A throw-away copy, which is also the current directory."""
+    shutil.copytree(ran.root, tmp_path / "copy", symlinks=True)
+    monkeypatch.chdir(tmp_path / "copy")
+    return Project(tmp_path / "copy")
 
 
 def stale(targets: list[str] | None = None) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
@@ -127,6 +144,10 @@ def test_kinds() -> None:
     assert not PlannedStage("report", (), ()).stale
 
 
+def change(path: Path) -> None:
+    path.write_text(f"{path.read_text('utf-8')}# changed\n", encoding="utf-8")
+
+
 def files(root: Path) -> dict[str, tuple[int, int]]:
     return {
         str(path.relative_to(root)): (path.stat().st_mtime_ns, path.stat().st_size)
@@ -136,7 +157,7 @@ def files(root: Path) -> dict[str, tuple[int, int]]:
 
 
 def test_the_command_in_the_real_pipeline_writes_and_locks_nothing(clone: Project) -> None:
-    (clone.root / "stages" / "summary.py").open("a").write("# changed\n")
+    change(clone.root / "stages" / "summary.py")
     clone.set_parameter("intervals.resamples", 201)
     before = files(clone.root)
     with Repo(str(clone.root)) as repo, repo.lock:  # as while another command runs
@@ -153,7 +174,7 @@ def test_the_command_in_the_real_pipeline_writes_and_locks_nothing(clone: Projec
 
 def test_the_real_pipeline_runs_what_was_planned(clone: Project) -> None:
     assert "Nothing to do." in clone.run("tauflow", "plan").stdout
-    (clone.root / "stages" / "summary.py").open("a").write("# changed\n")
+    change(clone.root / "stages" / "summary.py")
     output = clone.run("tauflow", "plan").stdout
     assert output.splitlines()[0].startswith("1 of ")
     assert clone.repro() == ["summary"]
