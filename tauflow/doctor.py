@@ -176,7 +176,7 @@ def _remote(repo: "Repo") -> Finding:
         return Finding("DVC remote", Status.ok, "none; `dvc remote add --default NAME URL` names where artifacts go")
     try:
         odb = repo.cloud.get_remote_odb()
-        _within(_PATIENCE, lambda: odb.fs.ls(odb.path))
+        _within(_PATIENCE, lambda: odb.fs.ls(odb.path, detail=False))
     except FileNotFoundError:
         return Finding("DVC remote", Status.ok, f"{name}, nothing there yet")
     except (DvcException, OSError) as error:

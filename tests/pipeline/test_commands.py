@@ -68,7 +68,7 @@ def test_experiments_and_revisions_side_by_side(clone: Project) -> None:
     assert list(dict.fromkeys(table["paradigm"])) == ["zero-shot", "standard", "posthoc", "tau_jp"]
     own = pd.read_csv(io.StringIO(clone.run("tauflow", "compare", "--format", "csv").stdout))
     pd.testing.assert_frame_equal(
-        table[table["experiment"] == "seven"].drop(columns="experiment").reset_index(drop=True), own
+        select(table, experiment="seven").drop(columns="experiment").reset_index(drop=True), own
     )
     assert result.stderr.splitlines() == [
         "note: seven against workspace: seed: 0 → 7",
