@@ -4,6 +4,7 @@ DVC's ``status`` command takes its lock, so that it fails while a stage runs. Th
 outputs takes none.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -94,14 +95,19 @@ def _reasons(stage: PipelineStage, dependencies: Sequence[Output]) -> Iterator[s
     if stage.changed_stage():
         yield "its command changed"
     for dependency in dependencies:
-        yield from _parameters(dependency) if isinstance(dependency, ParamsDependency) else _files(dependency)
-    for out in stage.outs:
-        yield from _files(out)
+        yield from _parameters(dependency) if isinstance(dependency, ParamsDependency) else _files([dependency])
+    yield from _files(stage.outs)
 
 
-def _files(entry: Output) -> Iterator[str]:
-    for path, state in entry.status().items():
-        yield f"{path} {_STATES.get(state, state)}"
+def _files(entries: Sequence[Output]) -> Iterator[str]:
+    """A line for each state that files are in, which names one of them."""
+    by_state: defaultdict[str, list[str]] = defaultdict(list)
+    for entry in entries:
+        for path, state in entry.status().items():
+            by_state[state].append(path)
+    for state, (path, *others) in by_state.items():
+        more = f" and {len(others)} more" if others else ""
+        yield f"{path}{more} {_STATES.get(state, state)}"
 
 
 def _parameters(dependency: ParamsDependency) -> Iterator[str]:

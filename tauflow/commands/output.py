@@ -9,6 +9,9 @@ import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +47,9 @@ def emit(frame: "pd.DataFrame", title: str, form: Format = Format.table, out: Pa
         title: what it shows; only said on the terminal.
         form: how.
         out: where to; the standard output without it.
+
+    Raises:
+        UserError: the file cannot be written.
     """
     console = Console()
     if out is None and form is Format.table and console.is_terminal:
@@ -55,7 +61,10 @@ def emit(frame: "pd.DataFrame", title: str, form: Format = Format.table, out: Pa
     else:
         from pipeline.files import write_text
 
-        write_text(out, text)
+        try:
+            write_text(out, text)
+        except OSError as error:
+            raise UserError(f"--out {out}: {error.strerror}; choose another file") from None
         print(f"{out}: written")
 
 
@@ -70,8 +79,8 @@ def _print(console: Console, frame: "pd.DataFrame", title: str) -> None:
         names = not frame[column].str.contains(" ").any()  # which would be cut in two
         table.add_column(column, overflow="fold", no_wrap=names)
     for row in frame.itertuples(index=False):
-        table.add_row(*(str(cell) for cell in row))
-    console.print(table, markup=False, highlight=False)
+        table.add_row(*(Text(cell) for cell in row))  # a bare string's brackets could be taken for markup
+    console.print(table)
 
 
 def _plain(frame: "pd.DataFrame", title: str) -> str:

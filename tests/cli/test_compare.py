@@ -62,6 +62,13 @@ def test_a_table_in_a_file_and_in_a_pipe_is_not_folded(committed: Path, run: Run
     assert line.count("52.3 [51.3, 53.4]") == 3
 
 
+def test_a_file_that_cannot_be_written(committed: Path, run: Run) -> None:
+    Path("table").mkdir()
+    result = run("compare", "--out", "table")
+    assert result.exit_code == 1
+    assert result.stderr == "error: --out table: Is a directory; choose another file\n"
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -140,3 +147,7 @@ def test_markdown_escapes_what_ends_a_cell() -> None:
     text = render(pd.DataFrame({"a": ["x|y"]}), "", Format.markdown)
     assert text == "| a |\n|---|\n| x\\|y |\n"
     assert list(csv.reader(render(pd.DataFrame({"a": ["x,y"]}), "", Format.csv).splitlines())) == [["a"], ["x,y"]]
+
+
+def test_brackets_in_cells_stay() -> None:
+    assert " [bold] " in render(pd.DataFrame({"a": ["x [bold] y"]}), "", Format.table)
