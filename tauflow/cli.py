@@ -1,25 +1,31 @@
-"""The command line: ``tauflow repro``, ``compose``, ``collect``, ``check`` and ``track``."""
+"""Task arithmetic on CLIP models as a DVC pipeline: run it, look at its results, try edits."""
 
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pipeline.config import LegalNames, Parameters, load_parameters
-from pipeline.errors import UserError
-from pipeline.models import model_names
-from pipeline.tasks import task_names
 from tauflow import layout
+from tauflow.commands import vectors
+from tauflow.commands.compare import compare
+from tauflow.commands.console import checked_parameters, one_line_errors
+from tauflow.commands.doctor import doctor
+from tauflow.commands.evaluate import evaluate
+from tauflow.commands.plan import plan
 from tauflow.journal import error_file
 from tauflow.tracker import track as track_journals
 from tauflow.workspace import PARAMETERS, REPORT, tracking_uri
 
-app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # which fills paragraphs; the others keep the line breaks of the source
+    help=__doc__,
+)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -63,7 +69,8 @@ def compose_parameters(overrides: Annotated[list[str] | None, typer.Argument(met
     try:
         compose(Path(), overrides or [])
     except Exception as error:  # Hydra has many, all about the overrides or conf/
-        print(f"error: conf/: {' '.join(str(error).split())}", file=sys.stderr)
+        text, _, _ = " ".join(str(error).split()).partition(" Config search path:")
+        print(f"error: conf/: {text}", file=sys.stderr)
         raise typer.Exit(1) from None
     checked_parameters()
     print(f"{PARAMETERS}: written")
@@ -80,7 +87,7 @@ def collect_seeds(
     """
     from tauflow.experiments import collect  # imports a good part of DVC
 
-    with _one_line_errors():
+    with one_line_errors():
         seeds = collect(experiments or [], print)
     print(f"{layout.SEEDS}: seeds {', '.join(map(str, seeds))}; `tauflow repro -s report` pools them")
 
@@ -102,22 +109,6 @@ def track() -> None:
     print(f"all runs are logged to {tracking_uri()}")
 
 
-def checked_parameters() -> Parameters:
-    """``params.yaml``, or one line and exit code 1."""
-    with _one_line_errors():
-        return load_parameters(PARAMETERS, LegalNames(task_names(), model_names()))
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """A user's mistake is one line and exit code 1."""
-    try:
-        yield
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
-
-
 def _say_not_logged(remaining: int) -> None:
     reason = error_file().read_text(encoding="utf-8").strip() if error_file().exists() else "unknown reason"
     print(
@@ -125,6 +116,12 @@ def _say_not_logged(remaining: int) -> None:
         file=sys.stderr,
     )
 
+
+app.command()(plan)
+app.command()(compare)
+app.command()(evaluate)
+app.add_typer(vectors.app, name="vectors")
+app.command()(doctor)
 
 if __name__ == "__main__":
     app()

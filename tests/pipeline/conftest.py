@@ -113,5 +113,6 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture
 def clone(reproduced: Project, tmp_path: Path) -> Project:
     """A throw-away copy of the reproduced project, artifacts and cache included."""
-    shutil.copytree(reproduced.root, tmp_path / "clone", symlinks=True)
+    # The process that stages forked from may not have ended yet; its socket cannot be copied.
+    shutil.copytree(reproduced.root, tmp_path / "clone", symlinks=True, ignore=shutil.ignore_patterns("preloaded"))
     return Project(tmp_path / "clone")

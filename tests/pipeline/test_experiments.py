@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from pipeline.errors import UserError
-from tauflow.experiments import collect, differing
+from tauflow.experiments import collect
+from tauflow.revisions import changes
 from tests.pipeline.conftest import Project
 
 pytestmark = pytest.mark.pipeline
@@ -179,7 +180,7 @@ def test_a_working_tree_whose_results_are_of_another_seed_is_left_out(project: P
     ],
 )
 def test_differing_entries(ours: dict[str, Any], theirs: dict[str, Any], keys: list[str]) -> None:
-    assert list(differing(ours, theirs)) == keys
+    assert [key for key, _, _ in changes(ours, theirs)] == keys
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,153 @@
+"""``tauflow compare`` on the committed results, and ours beside the published figures."""
+
+import csv
+import io
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline.measurements import read_measurements
+from pipeline.models import model_names
+from pipeline.report.tables import COLUMNS
+from tauflow.commands.output import Format, render
+from tauflow.literature import CONTROL, TASKS, compare_with_literature, published_results
+from tests.cli.conftest import Run
+
+
+@pytest.fixture
+def committed(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with the committed parameters and results, which is also the current one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reports").mkdir()
+    for name in ("params.yaml", "reports/results.csv"):
+        shutil.copy(root / name, tmp_path / name)
+    return tmp_path
+
+
+def test_paradigms_are_the_summary(root: Path, committed: Path, run: Run) -> None:
+    """The same rows as in the README's table, with the model before them."""
+    lines = run("compare", "--format", "markdown").output.splitlines()
+    summary = (root / "reports" / "summary.md").read_text(encoding="utf-8").splitlines()
+    rows = [line for line in summary if line.startswith("| ") and "−" not in line and "difference" not in line]
+    assert [
+        line.replace("| mini-clip", "", 1).replace("| model", "", 1).lstrip() for line in lines if "---" not in line
+    ] == rows
+
+
+def test_csv_has_numbers(committed: Path, run: Run) -> None:
+    table = pd.read_csv(io.StringIO(run("compare", "-f", "csv").output)).set_index("paradigm")
+    results = read_measurements(Path("reports/results.csv"))
+    found = results.query("paradigm == 'ntk' and benchmark == 'addition' and setting == 'tuned' and task == 'mean'")
+    expected = found[found["metric"] == "accuracy"].iloc[0]
+    for column, name in (("value", ""), ("ci_low", ": low"), ("ci_high", ": high")):
+        assert table.loc["ntk", f"addition, tuned α{name}"] == pytest.approx(100 * expected[column], abs=0.051)
+    assert table.loc["ntk", "α"] == pytest.approx(0.15)
+
+
+def test_latex(committed: Path, run: Run) -> None:
+    text = run("compare", "-f", "latex").output
+    assert text.startswith("\\begin{tabular}")
+    assert "\\toprule" in text
+    assert "tau\\_jp" in text
+    assert text.isascii()
+
+
+def test_a_table_in_a_file_and_in_a_pipe_is_not_folded(committed: Path, run: Run) -> None:
+    printed = run("compare").output
+    assert run("compare", "--out", "table.txt").output == "table.txt: written\n"
+    assert Path("table.txt").read_text(encoding="utf-8") == printed
+    (line,) = [line for line in printed.splitlines() if " zero-shot " in line]
+    assert line.count("52.3 [51.3, 53.4]") == 3
+
+
+def test_a_file_that_cannot_be_written(committed: Path, run: Run) -> None:
+    Path("table").mkdir()
+    result = run("compare", "--out", "table")
+    assert result.exit_code == 1
+    assert result.stderr == "error: --out table: Is a directory; choose another file\n"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda frame: frame[frame["benchmark"] != "negation"], "standard: negation: target"),
+        (lambda frame: frame[frame["task"] != "emoji"], "zero-shot accuracy on emoji"),
+        (lambda frame: frame[frame["benchmark"] != "single_task"], "single-task accuracy"),
+        (lambda frame: frame[:0], "holds no results"),
+        (lambda frame: frame.drop(columns="n"), "its columns are"),
+    ],
+)
+def test_results_that_lack_something(committed: Path, run: Run, damage, message: str) -> None:
+    path = Path("reports/results.csv")
+    damage(pd.read_csv(path)).to_csv(path, index=False)
+    result = run("compare")
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: reports/results.csv: ")
+    assert message in line
+
+
+def test_nothing_published_is_comparable_with_the_mini_suite(committed: Path, run: Run) -> None:
+    result = run("compare", "--literature", "-f", "csv")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("note: mini-clip: nothing published is comparable with ours: another model than ViT-B-32")
+    assert "other tasks (icons, fashion" in line
+    table = pd.read_csv(io.StringIO(result.stdout), dtype=str)
+    assert "ours" not in set(table["paper"])
+    row = table.query("model == 'ViT-B-32' and paradigm == 'tau_jp'").iloc[0]
+    assert row["paper"].startswith("Yoshida et al. 2025, OpenReview:")
+    # tauJp reg, tuned and at α = 1, of the paper's table of addition and its table of negation.
+    assert row[list(COLUMNS)[1:]].tolist() == ["84.5", "97.6", "84.2", "97.2", "6.7", "60.8"]
+
+
+def test_ours_stand_before_the_published_where_model_and_tasks_are_the_same(committed: Path) -> None:
+    results = read_measurements(Path("reports/results.csv"))
+    ours = results.assign(model="ViT-B-32").replace({"task": {"emoji": CONTROL}})
+    table, reasons = compare_with_literature(ours, ["ViT-B-32"], [task.upper() for task in TASKS], CONTROL)
+    assert reasons == []
+    of_ntk = table.query("model == 'ViT-B-32' and paradigm == 'ntk'")
+    assert of_ntk["paper"].iloc[0] == "ours"
+    assert of_ntk["addition, tuned α"].iloc[0] == "61.8 [60.8, 62.8]"
+    assert "74.3" in of_ntk["addition, tuned α"].tolist()
+    _, reasons = compare_with_literature(ours, ["ViT-B-32"], [*TASKS[:7], "icons"], CONTROL)
+    assert reasons[0].startswith("ViT-B-32: nothing published is comparable with ours: other tasks")
+
+
+def test_published_figures_are_of_our_words(root: Path) -> None:
+    published = published_results()
+    assert set(published["model"]) < set(model_names())
+    paradigms = {path.stem for path in (root / "conf" / "paradigm").glob("*.yaml")} - {"all", "main"}
+    assert set(published["paradigm"]) < paradigms
+    known = {*COLUMNS.values(), ("negation", "alpha_1", "target"), ("negation", "alpha_1", "control")}
+    assert set(published[["benchmark", "setting", "metric"]].itertuples(index=False, name=None)) <= known
+    assert published["percent"].between(0, 100).all()
+    for column in ("paper", "identifier", "method", "source"):
+        assert published[column].str.len().min() > 0
+    keys = ["paper", "paradigm", "model", "benchmark", "setting", "metric"]
+    assert not published.duplicated(keys).any()
+
+
+def test_literature_and_experiments_exclude_each_other(committed: Path, run: Run) -> None:
+    result = run("compare", "--literature", "HEAD")
+    assert result.exit_code == 1
+    assert "leave out the experiments" in result.stderr
+
+
+def test_without_results(committed: Path, run: Run) -> None:
+    Path("reports/results.csv").unlink()
+    for arguments in ([], ["--literature"]):
+        result = run("compare", *arguments)
+        assert result.exit_code == 1
+        assert result.stderr.startswith("error: reports/results.csv: no such file; ")
+
+
+def test_markdown_escapes_what_ends_a_cell() -> None:
+    text = render(pd.DataFrame({"a": ["x|y"]}), "", Format.markdown)
+    assert text == "| a |\n|---|\n| x\\|y |\n"
+    assert list(csv.reader(render(pd.DataFrame({"a": ["x,y"]}), "", Format.csv).splitlines())) == [["a"], ["x,y"]]
+
+
+def test_brackets_in_cells_stay() -> None:
+    assert " [bold] " in render(pd.DataFrame({"a": ["x [bold] y"]}), "", Format.table)
