@@ -28,9 +28,13 @@ class Store:
         # One quick answer instead of MLflow's minutes of retries: the journals wait, no stage does.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-        client = MlflowClient(tracking_uri())
-        client.search_experiments(max_results=1)
-        return cls(client)
+        store = cls(MlflowClient(tracking_uri()))
+        store.check()
+        return store
+
+    def check(self) -> None:
+        """Raise what MLflow raises if the store does not answer."""
+        self.client.search_experiments(max_results=1)
 
     def start(self, event: dict[str, Any], journal: str) -> str:
         """Start the run of a stage instance, below its invocation's parent run, unless its journal has one."""

@@ -26,14 +26,18 @@ LOCK_ENTRY_SECONDS = 10.0
 # How old a journal without a whole line is before its stage is taken for dead.
 EMPTY_SECONDS = 60.0
 
+# Journals that MLflow does not take, and why.
+Refused = dict[Path, Exception]
+
 
 @dataclass
 class Progress:
-    """How far a journal has been logged: the run it became, and the bytes that were read."""
+    """How far a journal has been logged: the run it became, the bytes that were read, and the last event in them."""
 
     path: Path
     run_id: str | None = None
     offset: int = 0
+    last: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, journal: Path) -> "Progress":
@@ -44,7 +48,8 @@ class Progress:
 
     def save(self) -> None:
         temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"run_id": self.run_id, "offset": self.offset}), encoding="utf-8")
+        content = {"run_id": self.run_id, "offset": self.offset, "last": self.last}
+        temporary.write_text(json.dumps(content), encoding="utf-8")
         temporary.replace(self.path)
 
 
@@ -68,31 +73,41 @@ def track(linger: float) -> int:
 
         try:
             store = Store.connect()
+            refused: Refused = {}
             try:
-                _follow(store, linger)
+                _follow(store, linger, refused)
             finally:
                 store.close()
+            for error in refused.values():
+                raise error
             error_file().unlink(missing_ok=True)
         except Exception as error:  # whatever a server or database raises, the journals are kept
             error_file().write_text(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}\n")
     return len(list(journals().glob("*.jsonl")))
 
 
-def _follow(store: Any, linger: float) -> None:
+def _follow(store: Any, linger: float, refused: Refused) -> None:
     """Log what comes, until nothing has come for ``linger`` seconds and no stage runs."""
     idle_since = time.monotonic()
-    while time.monotonic() - idle_since < linger or _running():
-        if _log_all(store):
+    while time.monotonic() - idle_since < linger or _running(refused):
+        if _log_all(store, refused):
             idle_since = time.monotonic()
         else:
             time.sleep(POLL_SECONDS)
 
 
-def _log_all(store: Any) -> bool:
-    """Log what is new in every journal; whether there was anything."""
+def _log_all(store: Any, refused: Refused) -> bool:
+    """Log what is new in every journal; whether there was anything.
+
+    A journal that MLflow does not take is left for another time, and holds up no other.
+    """
     progressed = False
-    for path in sorted(journals().glob("*.jsonl")):
-        progressed |= _log(store, path)
+    for path in sorted(set(journals().glob("*.jsonl")) - refused.keys()):
+        try:
+            progressed |= _log(store, path)
+        except Exception as error:
+            store.check()  # if it is down, it refuses all
+            refused[path] = error
     return progressed
 
 
@@ -110,8 +125,9 @@ def _log(store: Any, path: Path) -> bool:
     if events:
         store.log(progress.run_id, events)
         progress.offset += sum(len(line) for line in lines)
+        progress.last = events[-1]
         progress.save()
-    ended = _end_event(path, progress.offset)
+    ended = _end_event(path, progress)
     if ended is not None:
         return _finish(store, path, progress, ended) or bool(events)
     return bool(events)
@@ -143,26 +159,27 @@ def _first_event(path: Path) -> dict[str, Any]:
         return json.loads(file.readline())
 
 
-def _end_event(path: Path, offset: int) -> dict[str, Any] | None:
+def _end_event(path: Path, progress: Progress) -> dict[str, Any] | None:
     """The ``end`` event, or one made up for a stage that was killed.
 
-    ``None`` while the stage runs, or while there are whole lines after ``offset``.
+    ``None`` while the stage runs, or while there are whole lines that are not logged.
     """
     # Asked before the file is read, since a stage's last act is to write its end.
     alive = _alive(_first_event(path)["pid"])
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]  # a killed stage may leave half a line behind
-    if offset < len(whole):
+    with path.open("rb") as file:
+        file.seek(progress.offset)
+        remaining = file.read()
+    last = progress.last
+    if last is None or b"\n" in remaining:  # a killed stage may leave half a line behind
         return None
-    last = json.loads(whole.splitlines()[-1])
     if last["event"] == "end":
         return last
     return None if alive else {"event": "end", "time": last["time"], "status": "KILLED"}
 
 
-def _running() -> bool:
+def _running(refused: Refused) -> bool:
     """Whether a stage is running, or one has just ended whose lock entry is still awaited."""
-    return any(journals().glob("*.jsonl"))
+    return bool(set(journals().glob("*.jsonl")) - refused.keys())
 
 
 def _alive(pid: int) -> bool:

@@ -263,14 +263,26 @@ def test_a_server_that_is_down_loses_nothing(workspace: Path, monkeypatch: pytes
         assert store.history(store.named(name), "loss") == [(0, 1), (1, 0.5), (2, 1 / 3)]
 
 
+def test_a_journal_that_is_refused_holds_up_no_other(workspace: Path) -> None:
+    refused = Journal.open(**start_event("addition@a", workspace))
+    refused.metrics({"a metric's name may not hold a +": 1.0})
+    refused.append("end", status="FINISHED", error=None)
+    finished_stage("head@b", workspace)
+    write_lock(workspace, "addition@a", "head@b")
+    assert tracker.track(0) == 1
+    assert list(journals().glob("*.jsonl")) == [refused.path]
+    assert "may not hold a +" in error_file().read_text()
+    assert Store().named("head@b").info.status == "FINISHED"
+
+
 def test_a_running_stage_is_followed(workspace: Path) -> None:
     """Each call logs what is new."""
     journal = Journal.open(**start_event("finetune@a", workspace))
     store = mlflow_store.Store.connect()
     for step in range(4):
         journal.metrics({"loss": float(step)}, step)
-        tracker._log_all(store)
-        tracker._log_all(store)
+        tracker._log_all(store, {})
+        tracker._log_all(store, {})
     found = Store()
     assert found.history(found.named("finetune@a"), "loss") == [(step, float(step)) for step in range(4)]
     assert found.named("finetune@a").info.status == "RUNNING"
