@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 # How often a stage whose worker or machine died is started again.
 RETRIES = 3
 POLL_SECONDS = 0.5
+CONNECT_SECONDS = 10.0
 # Stages exchange files, not objects; Ray would take a third of the memory.
 OBJECT_STORE_BYTES = 100_000_000
 GPUS = "CUDA_VISIBLE_DEVICES"
@@ -80,6 +82,16 @@ class Cluster:
         return {self.running.pop(reference): _outcome(reference) for reference in ended}
 
 
+def check_installed() -> None:
+    """Ray is optional.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    if find_spec("ray") is None:
+        raise UserError("--jobs needs Ray, which is not installed; run `pip install 'tauflow[cluster]'`")
+
+
 @contextmanager
 def connect(address: str | None, jobs: int) -> Iterator[None]:
     """Be connected to Ray; what runs there for this command ends with the connection.
@@ -89,7 +101,7 @@ def connect(address: str | None, jobs: int) -> Iterator[None]:
         jobs: how many stages a Ray started here runs at once.
 
     Raises:
-        UserError: Ray is not installed, or no cluster answers.
+        UserError: no cluster answers.
     """
     os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"})
     options: dict[str, Any] = {"address": address}
@@ -100,18 +112,30 @@ def connect(address: str | None, jobs: int) -> Iterator[None]:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
         options = {"address": "local", "num_cpus": jobs, "object_store_memory": OBJECT_STORE_BYTES}
         options["include_dashboard"] = False
+    import ray
+
     try:
-        import ray
-    except ImportError:
-        raise UserError("--jobs needs Ray, which is not installed; run `pip install 'tauflow[cluster]'`") from None
-    try:
+        if address is not None:
+            _check_reachable(address)
         ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray has many, for a wrong address, no cluster, another version
-        raise UserError(f"--address {address}: no Ray cluster to use: {_first_line(error)}") from None
+        asked = "a local Ray did not start" if address is None else f"--address {address}: no Ray cluster to use"
+        raise UserError(f"{asked}: {_first_line(error)}") from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself would try for minutes."""
+    from ray._private.services import canonicalize_bootstrap_address
+
+    found = canonicalize_bootstrap_address(address)
+    if found is None:
+        raise ConnectionError("none runs here; name the HOST:PORT that `ray start` said")
+    host, _, port = found.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
 
 
 def gpu_slots(gpus_per_stage: float | None) -> tuple[float, int]:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from pipeline.errors import UserError
 from tauflow.attempt import forget_dead, only_attempt
-from tauflow.cluster import Cluster, Job, Outcome, connect, gpu_slots, machine_names
+from tauflow.cluster import Cluster, Job, Outcome, check_installed, connect, gpu_slots, machine_names
 from tauflow.dag import Dag, read_dag
 from tauflow.logs import attempts, log_file
 from tauflow.parallel import Fate, Schedule
@@ -100,6 +100,7 @@ def repro_in_parallel(options: Options) -> int:
         UserError: an argument is wrong, or there is no Ray.
         KeyboardInterrupt: nothing of the command runs any more, and no lock is left.
     """
+    check_installed()
     targets = options.targets
     environment = {**os.environ, INVOCATION: _invocation()}
     if options.address:  # the tracker can tell whether a stage is alive only on its own machine
