@@ -36,6 +36,10 @@ CONNECT_SECONDS = 10.0
 # Stages exchange files, not objects; Ray would take a third of the memory.
 OBJECT_STORE_BYTES = 100_000_000
 GPUS = "CUDA_VISIBLE_DEVICES"
+# A worker that Ray ends kills its child processes, which then could not end theirs; so this is the child.
+RELAY = ("/bin/sh", "-c", '"$@"; exit "$?"', "sh")
+# Exit codes where the relay, or what it runs, was killed.
+KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,10 @@ class Cluster:
         self.running[remote.options(num_gpus=gpus, name=task.name).remote(self.job, task.name, gpus > 0)] = task.name
 
     def wait(self) -> dict[str, Outcome]:
-        """The tasks that have ended within a moment."""
+        """A task that has ended within a moment, if one has."""
         import ray
 
-        ended, _ = ray.wait(list(self.running), num_returns=len(self.running), timeout=POLL_SECONDS)
+        ended, _ = ray.wait(list(self.running), num_returns=1, timeout=POLL_SECONDS)
         return {self.running.pop(reference): _outcome(reference) for reference in ended}
 
 
@@ -178,7 +182,7 @@ def run_stage(job: Job, stage: str, leased: bool) -> Outcome:
     if not job.root.is_dir():
         return Outcome(Fate.FAILED, error=f"{socket.gethostname()} has no {job.root}; all machines must share it")
     gpus = os.environ.get(GPUS, "") if leased else None
-    command = [sys.executable, "-m", "tauflow.attempt", stage, *job.options]
+    command = [*RELAY, sys.executable, "-m", "tauflow.attempt", stage, *job.options]
     os.chdir(job.root)
     log = log_file(stage)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -196,7 +200,7 @@ def run_stage(job: Job, stage: str, leased: bool) -> Outcome:
             start_new_session=True,
         )
         code = process.wait()
-        if code < 0:  # killed, and what it had started is left
+        if code in KILLED:  # what it had started is left
             _kill_session(process.pid)
     said = log.read_bytes()[offset:].decode("utf-8", "replace")
     seconds = time.monotonic() - began
@@ -228,10 +232,12 @@ def _fate(said: str) -> Fate:
 
 def _outcome(reference: "ObjectRef[Outcome]") -> Outcome:
     import ray
-    from ray.exceptions import RayError
+    from ray.exceptions import RayError, RayTaskError
 
     try:
         return ray.get(reference)
+    except RayTaskError as error:  # such as a full disk
+        return Outcome(Fate.FAILED, error=repr(error.cause))
     except RayError as error:
         return Outcome(Fate.FAILED, error=f"its worker died {RETRIES + 1} times: {_first_line(error)}")
 

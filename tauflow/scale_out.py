@@ -10,7 +10,6 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from pipeline.errors import UserError
 from tauflow.attempt import forget_dead, only_attempt
@@ -112,7 +111,7 @@ def repro_in_parallel(options: Options) -> int:
         console.print(f"All {len(dag.unchanged)} stages are up to date.", highlight=False)
         return 0
     began = time.monotonic()
-    running: set[str] = set()
+    running: set[str] = set()  # what may have left something behind
     try:
         with connect(options.address, options.jobs):
             gpus, slots = gpu_slots(options.gpus_per_stage)
@@ -120,6 +119,7 @@ def repro_in_parallel(options: Options) -> int:
             running = schedule.running
             progress = Progress(len(dag.tasks), console, machine_names())
             _run(schedule, Cluster(job, gpus), progress)
+            running |= progress.errors.keys()  # a worker may have died once too often
     finally:
         for stage in running:
             _wait_for_end(stage)
@@ -156,10 +156,7 @@ def _summarise(
     counts[Fate.UNCHANGED] += len(dag.unchanged)
     said = ", ".join(f"{count} {fate}" for fate, count in counts.items() if count)
     console.print(f"\n{said} in {seconds:.0f} s", highlight=False)
-    if not errors:
-        return
-    table = Table("failed", "because", "log", show_edge=False)
     for stage, error in errors.items():
         path = log_file(stage)
-        table.add_row(escape(stage), escape(error), str(path.relative_to(Path.cwd())) if path.exists() else "")
-    console.print(table)
+        log = f"\n    log: {path.relative_to(Path.cwd())}" if path.exists() else ""
+        console.print(f"failed: {stage}: {error}{log}", highlight=False, markup=False, soft_wrap=True)

@@ -196,8 +196,8 @@ def test_a_fine_tuning_whose_worker_is_killed_is_started_again_and_resumes(
     running = _Running(clone, "--address", ray_cluster.address, FINETUNE, environment=ray_cluster.environment)
     running.wait_until_trained()
     (attempt,) = processes(clone, "tauflow.attempt")
-    worker = attempt.parent()
-    assert worker
+    worker = attempt.parents()[1]  # between them is the relay
+    assert worker.cmdline()[0].startswith("ray::")
     worker.kill()
     assert running.end() == 0
     said = log(clone, FINETUNE)
