@@ -193,13 +193,11 @@ def test_a_fine_tuning_whose_worker_is_killed_is_started_again_and_resumes(
     clone.set_parameter("epochs.textures", 40)
     serial = Project(tmp_path / "serial")
     shutil.copytree(clone.root, serial.root, symlinks=True)
-    running = _Running(clone, "--address", ray_cluster.address, FINETUNE, environment=ray_cluster.environment)
-    running.wait_until_trained()
-    (attempt,) = processes(clone, "tauflow.attempt")
-    worker = attempt.parents()[1]  # between them is the relay
-    assert worker.cmdline()[0].startswith("ray::")
-    worker.kill()
-    assert running.end() == 0
+    with _Running(clone, "--address", ray_cluster.address, FINETUNE, environment=ray_cluster.environment) as running:
+        running.wait_until_trained()
+        (worker,) = processes(clone, "ray::")
+        worker.kill()
+        assert running.end() == 0
     said = log(clone, FINETUNE)
     assert said.count(STARTED) == 2
     assert "of which" in said  # steps before it was resumed
@@ -213,11 +211,12 @@ def test_a_fine_tuning_whose_worker_is_killed_is_started_again_and_resumes(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_after_a_stopped_command_dvc_repro_goes_on(clone: Project, number: signal.Signals) -> None:
     clone.set_parameter("epochs.textures", 100)
-    running = _Running(clone, FINETUNE)
-    running.wait_until_trained()
-    running.stop(number)
+    with _Running(clone, FINETUNE) as running:
+        running.wait_until_trained()
+        running.stop(number)
+        code = running.end()
     if number == signal.SIGINT:
-        assert running.end() == 130
+        assert code == 130
         assert "the same command continues" in running.output
         assert processes(clone, "stages.finetune") == []
         assert in_use(clone) == {}
@@ -267,6 +266,14 @@ class _Running:
             process_group=0,
         )
 
+    def __enter__(self) -> "_Running":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.end()
+
     def wait_until_trained(self) -> None:
         """Wait until the fine-tuning has saved something."""
         directory = self.project.root / ".tauflow" / "resume"
@@ -279,7 +286,6 @@ class _Running:
             os.killpg(self.process.pid, number)
         else:
             self.process.send_signal(number)
-            self.end()
 
     def end(self) -> int:
         """Wait for the end; returns the exit code."""
