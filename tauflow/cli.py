@@ -17,7 +17,7 @@ from pipeline.tasks import task_names
 from tauflow import layout
 from tauflow.journal import error_file
 from tauflow.tracker import track as track_journals
-from tauflow.workspace import PARAMETERS, REPORT, tracking_uri
+from tauflow.workspace import PARAMETERS, REPORT, journals, tracking_uri
 
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help=__doc__)
 
@@ -55,7 +55,7 @@ def repro(
         code = 130
     if code == 0:
         print(f"\nReport:  {REPORT}\nNumbers: reports/results.csv")
-    remaining = track_journals(linger=0)
+    remaining = track_journals(linger=0) if any(journals().glob("*.jsonl")) else 0  # MLflow takes seconds to import
     if remaining:
         _say_not_logged(remaining)
     else:

@@ -190,7 +190,7 @@ def test_a_chain_of_stages_gives_the_bytes_of_a_serial_run(
 def test_a_fine_tuning_whose_worker_is_killed_is_started_again_and_resumes(
     clone: Project, ray_cluster: Ray, tmp_path: Path
 ) -> None:
-    clone.set_parameter("epochs.textures", 40)
+    clone.set_parameter("epochs.textures", 20)
     serial = Project(tmp_path / "serial")
     shutil.copytree(clone.root, serial.root, symlinks=True)
     with _Running(clone, "--address", ray_cluster.address, FINETUNE, environment=ray_cluster.environment) as running:
@@ -210,7 +210,7 @@ def test_a_fine_tuning_whose_worker_is_killed_is_started_again_and_resumes(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_after_a_stopped_command_dvc_repro_goes_on(clone: Project, number: signal.Signals) -> None:
-    clone.set_parameter("epochs.textures", 100)
+    clone.set_parameter("epochs.textures", 40)
     with _Running(clone, FINETUNE) as running:
         running.wait_until_trained()
         running.stop(number)
