@@ -9,7 +9,7 @@ import pytest
 from dvc.repo import Repo
 
 from pipeline.errors import UserError
-from tauflow import attempt, cluster
+from tauflow import attempt, cluster, stage
 from tauflow.logs import STARTED, attempts, error_line, log_file
 from tauflow.parallel import Fate, Schedule, Task, chains
 from tauflow.scale_out import Options
@@ -115,3 +115,10 @@ def test_without_ray_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"pip install 'tauflow\[cluster\]'"):
         cluster.check_installed()
+
+
+def test_all_stages_of_a_command_belong_to_one_parent_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(stage.INVOCATION, "tauflow repro --jobs, yesterday")
+    assert stage._invocation() == ("tauflow repro --jobs, yesterday",) * 2
+    monkeypatch.delenv(stage.INVOCATION)
+    assert stage._invocation() != ("tauflow repro --jobs, yesterday",) * 2
