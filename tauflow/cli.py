@@ -17,7 +17,7 @@ from tauflow.commands.evaluate import evaluate
 from tauflow.commands.plan import plan
 from tauflow.journal import error_file
 from tauflow.tracker import track as track_journals
-from tauflow.workspace import PARAMETERS, REPORT, tracking_uri
+from tauflow.workspace import PARAMETERS, REPORT, journals, tracking_uri
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,33 +29,58 @@ app = typer.Typer(
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def repro(context: typer.Context) -> None:
+def repro(
+    context: typer.Context,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Run this many independent stages at once, on Ray.", show_default=False)
+    ] = None,
+    gpus_per_stage: Annotated[
+        float | None, typer.Option(min=0, help="GPUs a stage is leased; 1 where there are any.", show_default=False)
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster: HOST:PORT or `auto`.", show_default=False)
+    ] = None,
+) -> None:
     """Check params.yaml, run `dvc repro`, log to MLflow, and say where the report is.
 
-    Further arguments go to `dvc repro`: `tauflow repro -s addition@mini-clip-standard`.
+    Further arguments go to `dvc repro`: `tauflow repro -s addition@mini-clip-standard`. With `--jobs 4` the stages that
+    are stale run four at once, here or on a Ray cluster: `tauflow repro --jobs 4 report`.
     """
     parameters = checked_parameters()
+    if jobs is None and (gpus_per_stage is not None or address is not None):
+        print("error: --gpus-per-stage and --address need --jobs: how many stages run at once", file=sys.stderr)
+        raise typer.Exit(1)
     print(
         f"Suite {parameters.suite}: {len(parameters.tasks)} tasks, models {', '.join(parameters.models)}, "
         f"paradigms {', '.join(parameters.paradigms)}"
     )
-    # dvc.yaml says `python`, which must be this environment's even where it is not activated.
-    programs = Path(sys.executable).parent
-    environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"}
-    command = [str(programs / "dvc"), "repro", *context.args]
     try:
-        code = subprocess.run(command, env=environment, check=False).returncode
+        code = _dvc_repro(context.args) if jobs is None else _on_ray(jobs, gpus_per_stage, address, context.args)
     except KeyboardInterrupt:
         print("\nStopped. What was finished is kept; the same command continues.", file=sys.stderr)
         code = 130
     if code == 0:
         print(f"\nReport:  {REPORT}\nNumbers: reports/results.csv")
-    remaining = track_journals(linger=0)
+    remaining = track_journals(linger=0) if any(journals().glob("*.jsonl")) else 0  # MLflow takes seconds to import
     if remaining:
         _say_not_logged(remaining)
     else:
         print(f"Runs:    mlflow ui --backend-store-uri {tracking_uri()}   (with .venv/bin on your PATH)")
     raise typer.Exit(code)
+
+
+def _dvc_repro(arguments: list[str]) -> int:
+    # dvc.yaml says `python`, which must be this environment's even where it is not activated.
+    programs = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"}
+    return subprocess.run([str(programs / "dvc"), "repro", *arguments], env=environment, check=False).returncode
+
+
+def _on_ray(jobs: int, gpus_per_stage: float | None, address: str | None, arguments: list[str]) -> int:
+    from tauflow.scale_out import Options, repro_in_parallel  # imports a good part of DVC
+
+    with one_line_errors():
+        return repro_in_parallel(Options(jobs, gpus_per_stage, address, tuple(arguments)))
 
 
 @app.command(name="compose")

@@ -3,7 +3,8 @@
 Importing them takes 5 s, longer than most stages of the mini suite need for their work. So the second stage that a
 `dvc` command starts leaves such a process behind; whichever `python -m stages.NAME` finds it ready hands over its
 arguments, environment and standard streams, and ends as the fork ends. A stage that does not find it imports what it
-needs itself: either way the same code runs in a process of its own. It ends when the `dvc` command does.
+needs itself: either way the same code runs in a process of its own. It ends when the `dvc` command does. Where each
+stage has a `dvc` of its own (`tauflow repro --jobs`), the process that starts those takes the command's place.
 """
 
 import gc
@@ -23,6 +24,8 @@ import psutil
 
 # Relative, because the path of a socket must be short. Below it, one directory per running `dvc` command.
 DIRECTORY = Path(".tauflow", "preloaded")
+# The process in the place of the `dvc` command.
+OWNER = "TAUFLOW_PRELOAD_OWNER"
 # In a fork: the process that DVC started, whose place the fork takes.
 CLIENT = "TAUFLOW_CLIENT"
 WATCH_SECONDS = 0.5
@@ -37,20 +40,33 @@ def dvc_above(process: psutil.Process) -> psutil.Process | None:
 def run_in_fork() -> None:
     """Called when a stage starts as ``python -m stages.NAME``: if a preloaded process is ready, run there, and exit."""
     # Elsewhere than on Linux, forking a process that has imported torch is not safe.
-    dvc = dvc_above(psutil.Process()) if sys.platform == "linux" and "-m" in sys.orig_argv else None
-    if dvc is None:
+    owner = _owner() if sys.platform == "linux" and "-m" in sys.orig_argv else None
+    if owner is None:
         return
-    directory = DIRECTORY / str(dvc.pid)
+    directory = _directory(owner)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         try:
             connection.connect(str(directory / "socket"))
         except OSError:
-            _prepare(directory, dvc)
+            _prepare(directory, owner)
             return
         _hand_over(connection)
 
 
-def _prepare(directory: Path, dvc: psutil.Process) -> None:
+def _owner() -> psutil.Process | None:
+    if OWNER not in os.environ:
+        return dvc_above(psutil.Process())
+    pid = int(os.environ[OWNER])
+    return psutil.Process(pid) if psutil.pid_exists(pid) else None
+
+
+def _directory(owner: psutil.Process) -> Path:
+    """Several machines may share .tauflow, and have processes of the same number."""
+    parent = DIRECTORY.with_name(f"{DIRECTORY.name}-{socket.gethostname()}") if OWNER in os.environ else DIRECTORY
+    return parent / str(owner.pid)
+
+
+def _prepare(directory: Path, owner: psutil.Process) -> None:
     """The first stage leaves a directory, the second the process; a command that runs one stage starts none."""
     try:
         directory.mkdir(mode=0o700, parents=True)
@@ -59,11 +75,11 @@ def _prepare(directory: Path, dvc: psutil.Process) -> None:
             (directory / "started").touch(exist_ok=False)
         except FileExistsError:
             return
-        command = [sys.executable, "-m", "tauflow.preload", str(directory), str(dvc.pid)]
+        command = [sys.executable, "-m", "tauflow.preload", str(directory), str(owner.pid)]
         nothing = subprocess.DEVNULL  # whoever reads the command's output must not wait for this process
         subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing)
         return
-    for other in DIRECTORY.iterdir():
+    for other in directory.parent.iterdir():
         if not psutil.pid_exists(int(other.name)):
             shutil.rmtree(other, ignore_errors=True)
 
@@ -89,8 +105,8 @@ def _hand_over(connection: socket.socket) -> None:
     os._exit(answer[0] if answer else 1)  # no answer: it was killed
 
 
-def serve(directory: Path, dvc: psutil.Process) -> None:
-    """Import, then fork for every connection, as long as the `dvc` command runs."""
+def serve(directory: Path, owner: psutil.Process) -> None:
+    """Import, then fork for every connection, as long as the `dvc` command, or what is in its place, runs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # ended forks are not waited for
     gc.disable()
@@ -101,7 +117,7 @@ def serve(directory: Path, dvc: psutil.Process) -> None:
         listener.bind(str(directory / "socket"))
         listener.listen()
         listener.settimeout(WATCH_SECONDS)
-        while dvc.is_running() and directory.exists():
+        while owner.is_running() and directory.exists():
             try:
                 connection, _ = listener.accept()
             except TimeoutError:

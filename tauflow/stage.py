@@ -21,6 +21,9 @@ from tauflow.preload import CLIENT, dvc_above
 from tauflow.torchrun import is_worker, report_failure
 from tauflow.workspace import PARAMETERS
 
+# What a command that starts a DVC process per stage calls itself: one parent run for all.
+INVOCATION = "TAUFLOW_INVOCATION"
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -110,11 +113,14 @@ def _open_journal(name: str, instance: str, keys: Sequence[str], params: Paramet
 def _invocation() -> tuple[str, str]:
     """What identifies this pipeline invocation, and what to call it.
 
-    That is the DVC experiment, else the DVC process above this one, else this process.
+    That is the DVC experiment, else what the command that started many DVC processes calls itself, else the DVC process
+    above this one, else this process.
     """
     experiment = os.environ.get("DVC_EXP_NAME")
     if experiment:
         return f"experiment {experiment} {os.environ.get('DVC_EXP_BASELINE_REV', '')}".strip(), experiment
+    if INVOCATION in os.environ:
+        return os.environ[INVOCATION], os.environ[INVOCATION]
     process = psutil.Process(int(os.environ.get(CLIENT, os.getpid())))
     process = dvc_above(process) or process
     began = datetime.fromtimestamp(process.create_time())
