@@ -1,6 +1,6 @@
 """Sleeping stages with `dvc repro` and with `tauflow repro --jobs`: what running them at once costs.
 
-    .venv/bin/python -m benchmarks.parallel --stages 16 --seconds 20 --jobs 4 --json parallel.json
+    .venv/bin/python -m benchmarks.parallel --stages 16 --seconds 40 --jobs 4 --json parallel.json
 
 The stages depend on nothing and only sleep, so that of several cores none is needed: the ratio of the two times falls
 short of the number of jobs by what starting Ray, starting DVC for every stage, and waiting for DVC's lock cost. In the
@@ -79,7 +79,7 @@ def measure(stages: int, seconds: float, jobs: int) -> dict[str, Any]:
 
 def main(
     stages: int = 16,
-    seconds: Annotated[float, typer.Option(help="How long a stage sleeps.")] = 20.0,
+    seconds: Annotated[float, typer.Option(help="How long a stage sleeps.")] = 40.0,
     jobs: int = 4,
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
 ) -> None:
