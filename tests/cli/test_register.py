@@ -6,6 +6,9 @@ import pytest
 
 from tests.cli.conftest import Run
 
+# MLflow's own, when it is imported.
+pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")
+
 UNREACHABLE = "http://127.0.0.1:9"
 
 
