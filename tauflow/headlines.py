@@ -31,10 +31,10 @@ def paradigm_headlines(results: pd.DataFrame, models: Sequence[str]) -> Iterator
 def _metrics(means: pd.DataFrame) -> dict[str, float]:
     numbers = {name: COLUMNS[title] for name, title in HEADLINES.items()}
     numbers["zero_shot"] = ("zero_shot", "none", "accuracy")
-    metrics = {"alpha": float(_row(means, "addition", "tuned", "alpha")["value"])}
-    for name, where in numbers.items():
-        row = _row(means, *where)
-        metrics[f"{_ACCURACY}/{name}"] = float(row["value"])
+    rows = {name: _row(means, *where) for name, where in numbers.items()}
+    metrics = {f"{_ACCURACY}/{name}": float(row["value"]) for name, row in rows.items()}
+    metrics["coefficient/alpha"] = float(_row(means, "addition", "tuned", "alpha")["value"])
+    for name, row in rows.items():
         metrics[f"{_INTERVAL}/{name}_low"] = float(row["ci_low"])
         metrics[f"{_INTERVAL}/{name}_high"] = float(row["ci_high"])
     return metrics

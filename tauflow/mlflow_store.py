@@ -24,12 +24,10 @@ METRICS_PER_CALL = 1000
 HEATMAPS = "heatmaps.csv"
 # What the page of an experiment says on top, and the tag that holds it.
 NOTE_TAG = "mlflow.note.content"
-NOTE = """Which paradigm is best, and at what cost? Filter the runs by
-
-    tags.`tauflow.kind` = 'paradigm'
-
-then select some and press **Compare**. `accuracy/…` are shares in [0, 1], means over tasks on test images;
-`interval/…` their 95 % intervals; `cost/…` is what training and the coefficient search took.
+NOTE = """**Which paradigm is best, and at what cost?** Select the runs named by model and paradigm, press *Compare*.
+`accuracy/…` are shares in [0, 1], means over tasks on test images; `interval/…` their 95 % intervals; `cost/…` is what
+training and the coefficient search took. Stages lie folded below their invocation. To see only the former, search for
+``tags.`tauflow.kind` = 'paradigm'``.
 """
 
 

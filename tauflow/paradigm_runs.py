@@ -17,11 +17,13 @@ from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID
 from tauflow.lockfile import Entry, outputs, parameters, read_settled_lock
 
 TRAINING_STAGES = ("finetune", "finetune_regularised")
-_COPIED_TAGS = (MLFLOW_PARENT_RUN_ID, MLFLOW_GIT_COMMIT)
 
 
 def log_paradigm(client: MlflowClient, summary: Run, event: dict[str, Any]) -> None:
-    """Make the run of a paradigm, below the parent of the summary's run, unless that has one already."""
+    """Make the run of a paradigm, unless there is one of this summary already.
+
+    It is no child of the invocation's run, below which MLflow would fold it away together with the stages.
+    """
     model, paradigm = event["model"], event["paradigm"]
     run_id = _run_of(client, summary, event)
     lineage = Lineage(client, summary.info.experiment_id, read_settled_lock(Path(event["root"])), model, paradigm)
@@ -39,11 +41,13 @@ def _run_of(client: MlflowClient, summary: Run, event: dict[str, Any]) -> str:
     made = client.search_runs([experiment], f"tags.`tauflow.summary` = '{own}'", max_results=1)
     if made:  # by a tracker that was killed before it could note so
         return made[0].info.run_id
-    tags = {key: summary.data.tags[key] for key in _COPIED_TAGS if key in summary.data.tags}
-    tags |= {"tauflow.kind": "paradigm", "tauflow.summary": own}
+    invocation = client.get_run(summary.data.tags[MLFLOW_PARENT_RUN_ID])
+    tags = {"tauflow.kind": "paradigm", "tauflow.summary": own, "tauflow.invocation_run": invocation.info.run_id}
     tags |= {"tauflow.model": event["model"], "tauflow.paradigm": event["paradigm"]}
+    if MLFLOW_GIT_COMMIT in summary.data.tags:
+        tags[MLFLOW_GIT_COMMIT] = summary.data.tags[MLFLOW_GIT_COMMIT]
     name = f"{event['model']} {event['paradigm']}"
-    dvc_experiment = client.get_run(tags[MLFLOW_PARENT_RUN_ID]).data.tags.get("dvc.experiment")
+    dvc_experiment = invocation.data.tags.get("dvc.experiment")
     if dvc_experiment:
         tags["dvc.experiment"] = dvc_experiment
         name += f" ({dvc_experiment})"

@@ -15,9 +15,8 @@ def test_every_stage_instance_is_a_child_run_that_leads_back_to_its_artifacts(cl
     client = MlflowClient(f"sqlite:///{clone.root / 'mlflow.db'}")
     (experiment,) = [e for e in client.search_experiments() if e.name == "tiny"]
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
-    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-    below = [run for run in runs if run is not parent]
-    children = {run.info.run_name: run for run in below if run.data.tags["tauflow.kind"] == "stage"}
+    (parent,) = [run for run in runs if run.data.tags["tauflow.kind"] == "invocation"]
+    children = {run.info.run_name: run for run in runs if run.data.tags["tauflow.kind"] == "stage"}
     assert set(children) == set(clone.lock())
     assert all(child.data.tags["mlflow.parentRunId"] == parent.info.run_id for child in children.values())
     assert all(child.info.status == "FINISHED" for child in children.values())
@@ -71,7 +70,7 @@ def test_paradigms_have_a_run_each_with_their_numbers_and_cost(clone: Project) -
             low, high = (metrics[f"interval/{headline}_{end}"] for end in ("low", "high"))
             assert low <= metrics[f"accuracy/{headline}"] <= high
         chosen = read_json(clone.root / "reports" / "mini-clip" / name.split()[1] / "alpha.json")
-        assert metrics["alpha"] == chosen["alpha"]["addition"]
+        assert metrics["coefficient/alpha"] == chosen["alpha"]["addition"]
         assert {"cost/training_seconds", "cost/trained_parameters", "cost/search_seconds"} <= set(metrics)
     costs = {name: run.data.metrics["cost/training_seconds"] for name, run in paradigms.items()}
     assert costs["mini-clip posthoc"] == costs["mini-clip standard"] > 0

@@ -15,7 +15,7 @@ from tests.tracking.conftest import Store, start_event
 TASKS = ["digits", "signs"]
 BATCH = 32
 RECIPE = {"trainable": "all", "trained_in": "tangent", "regulariser": {"name": "tau_jp", "weight": 0.4}}
-VALUES = {"accuracy/addition": 0.75, "interval/addition_low": 0.7, "alpha": 0.3}
+VALUES = {"accuracy/addition": 0.75, "interval/addition_low": 0.7, "coefficient/alpha": 0.3}
 
 
 def entry(command: str, md5: str, **params: Any) -> dict[str, Any]:
@@ -108,7 +108,8 @@ def test_numbers_parameters_and_cost(first: int, workspace: Path, monkeypatch: p
         "cost/search_seconds": 5.5,
     }
     tags = run.data.tags
-    assert tags["mlflow.parentRunId"] == store.named("dvc repro 2026-01-01 12:00").info.run_id
+    assert "mlflow.parentRunId" not in tags
+    assert tags["tauflow.invocation_run"] == store.named("dvc repro 2026-01-01 12:00").info.run_id
     assert (tags["tauflow.kind"], tags["tauflow.model"], tags["tauflow.paradigm"]) == ("paradigm", "m", "p")
     kinds = {r.info.run_name: r.data.tags["tauflow.kind"] for r in store.runs()}
     assert kinds["summary"] == "stage"
