@@ -44,6 +44,7 @@ class Store:
         # One quick answer instead of MLflow's minutes of retries: the journals wait, no stage does.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # of each of some hundred runs
         store = cls(MlflowClient(tracking_uri()))
         store.check()
         return store

@@ -52,13 +52,15 @@ class EditedClip(PythonModel):
             params: ``task`` says whose classes.
 
         Raises:
-            MlflowException: the task is unknown, or the edit is so large that embeddings overflow.
+            MlflowException: the task is unknown, there are no images, or the edit is so large that embeddings overflow.
         """
         task = (params or {}).get("task", "")
         if task not in self._heads:
             raise MlflowException.invalid_parameter_value(
                 f"params: task {task!r} is unknown; legal are {', '.join(self._heads)}"
             )
+        if not len(model_input):
+            raise MlflowException.invalid_parameter_value("there are no images")
         head = self._heads[task]
         batches = torch.from_numpy(np.ascontiguousarray(model_input)).split(self._batch_size)
         embedded = self._space.embeddings(torch.ones(1, self._space.size), batches)

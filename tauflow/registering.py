@@ -11,6 +11,7 @@ import mlflow.pyfunc
 from mlflow import MlflowClient
 from mlflow.entities import Param, RunStatus
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
@@ -64,7 +65,8 @@ def register(params: Parameters, edited: Edited, name: str) -> ModelVersion:
     Raises:
         UserError: MLflow does not answer or refuses the name; an artifact is missing, damaged or does not fit another.
     """
-    logging.getLogger("mlflow").setLevel(logging.WARNING)  # it says what it is about to do
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # it says what it is about to do,
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)  # and shows bars of moments
     store = reachable_store()
     with TemporaryDirectory() as scratch:
         write_package(params, edited.model, edited.paradigm, edited.edit, Path(scratch, "package"))

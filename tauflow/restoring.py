@@ -15,7 +15,6 @@ import pandas as pd
 from pipeline.config import Parameters
 from pipeline.errors import UserError
 from pipeline.files import read_json
-from pipeline.measurements import COLUMNS
 from stages.tables import read_tables
 from tauflow import layout
 from tauflow.headlines import paradigm_headlines
@@ -23,6 +22,8 @@ from tauflow.journal import Journal
 from tauflow.lockfile import Entry, flatten, outputs, parameters, read_lock
 from tauflow.mlflow_store import Store
 
+# The tables whose numbers their stages log: of one paradigm each, which the names of the metrics leave out.
+_LOGGED_TABLES = ("single_task", "addition", "negation", "disentanglement", "interference")
 # What a curve of steps has besides metrics.
 _NO_METRICS = ("step", "epoch")
 
@@ -108,7 +109,7 @@ def _metrics(path: Path) -> Iterator[tuple[int, dict[str, float]]]:
     """What a stage would have logged while it wrote this file, by step."""
     if path.suffix == ".csv":
         table = pd.read_csv(path)
-        if list(table.columns) == COLUMNS:
+        if path.stem in _LOGGED_TABLES:
             yield 0, _of_measurements(table)
         elif path.is_relative_to(layout.DATA / "training"):
             for row in table.to_dict("records"):

@@ -50,9 +50,9 @@ def test_every_stage_instance_is_a_child_run_that_leads_back_to_its_artifacts(cl
     assert [tag.value for tag in train.tags] == ["train"]
 
 
-def runs_of(project: Project, kind: str) -> dict[str, Run]:
+def runs_of(project: Project, kind: str, store: str = "mlflow.db") -> dict[str, Run]:
     """The runs of a kind by name."""
-    client = MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+    client = MlflowClient(f"sqlite:///{project.root / store}")
     (experiment,) = [e for e in client.search_experiments() if e.name == "tiny"]
     found = client.search_runs([experiment.experiment_id], f"tags.`tauflow.kind` = '{kind}'", max_results=1000)
     return {run.info.run_name or "": run for run in found}
@@ -88,11 +88,12 @@ def test_results_that_ran_elsewhere_can_be_logged(clone: Project) -> None:
     logged, paradigms = runs_of(clone, "stage"), runs_of(clone, "paradigm")
     assert clone.run("tauflow", "track", "--restored").stdout.splitlines()[0] == "0 results had no run"
 
-    (clone.root / "mlflow.db").unlink()
-    output = clone.run("tauflow", "track", "--restored").stdout
+    elsewhere = {"MLFLOW_TRACKING_URI": f"sqlite:///{clone.root / 'other.db'}"}
+    output = clone.run("tauflow", "track", "--restored", **elsewhere).stdout
     assert output.splitlines()[0] == f"{len(clone.lock())} results had no run"
-    restored = runs_of(clone, "stage")
+    restored = runs_of(clone, "stage", "other.db")
     assert set(restored) == set(logged) == set(clone.lock())
+    assert not restored["report"].data.metrics
     for name in (
         "addition@mini-clip-tau_jp",
         "finetune@mini-clip-textures-standard",
@@ -108,11 +109,12 @@ def test_results_that_ran_elsewhere_can_be_logged(clone: Project) -> None:
         shared = run.data.params.keys() & logged[name].data.params.keys()
         assert shared
         assert all(run.data.params[key] == logged[name].data.params[key] for key in shared)
-    for name, run in runs_of(clone, "paradigm").items():
+    for name, run in runs_of(clone, "paradigm", "other.db").items():
         before = paradigms[name].data
         assert run.data.params == before.params
         assert run.data.metrics == {key: v for key, v in before.metrics.items() if not key.startswith("cost/")}
-    assert clone.run("tauflow", "track", "--restored").stdout.splitlines()[0] == "0 results had no run"
+    again = clone.run("tauflow", "track", "--restored", **elsewhere).stdout
+    assert again.splitlines()[0] == "0 results had no run"
 
 
 def test_a_table_that_is_not_that_of_the_lock_is_not_logged(clone: Project) -> None:
