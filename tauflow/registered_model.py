@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from pipeline.editing import read_task_vector
 from pipeline.editing.spaces import EditSpace, TangentSpace, WeightSpace
@@ -41,7 +41,7 @@ class EditedClip(PythonModel):
         }
         self._batch_size = config["batch_size"]
 
-    def predict(
+    def predict(  # pyright: ignore[reportIncompatibleMethodOverride]  MLflow's own examples narrow it as well
         self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
         """The most probable class of every image, and the probabilities of all.

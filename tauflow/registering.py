@@ -56,7 +56,7 @@ def chosen_sum(params: Parameters, model: str, paradigm: str) -> dict[str, float
         UserError: the stage `alpha_search` has not run.
     """
     alpha = read_json(layout.metrics(model, paradigm, "alpha"))["alpha"]["addition"]
-    return dict.fromkeys(params.tasks, alpha)
+    return {task: alpha for task in params.tasks}  # noqa: C420 (whose type is narrower)
 
 
 def register(params: Parameters, edited: Edited, name: str) -> ModelVersion:
@@ -95,7 +95,7 @@ def _save(params: Parameters, edited: Edited, scratch: Path) -> None:
 
 
 def _signature(example: Images, task: str) -> ModelSignature:
-    outputs = [
+    outputs: list[ColSpec | TensorSpec] = [
         ColSpec(DataType.string, "class"),
         ColSpec(DataType.long, "index"),
         ColSpec(DataType.double, "probability"),

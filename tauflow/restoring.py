@@ -5,7 +5,7 @@ What ran elsewhere left no journal here. Its numbers are in the tables that it w
 
 import hashlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -128,7 +128,11 @@ def _metrics(path: Path) -> Iterator[tuple[int, dict[str, float]]]:
 def _of_measurements(table: pd.DataFrame) -> dict[str, float]:
     """The names that the stages log them under (docs/tracking.md)."""
     return {
-        f"{row.benchmark}{'' if row.setting == 'none' else f'.{row.setting}'}.{row.metric}.{row.task}": float(row.value)
-        for row in table.itertuples()
-        if "+" not in row.task
+        f"{row['benchmark']}{_setting(row)}.{row['metric']}.{row['task']}": float(row["value"])
+        for row in table.to_dict("records")
+        if "+" not in row["task"]
     }
+
+
+def _setting(row: Mapping[Hashable, Any]) -> str:
+    return "" if row["setting"] == "none" else f".{row['setting']}"

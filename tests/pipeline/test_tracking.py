@@ -44,6 +44,7 @@ def test_every_stage_instance_is_a_child_run_that_leads_back_to_its_artifacts(cl
     assert drawn.startswith("<svg")
     assert "optdigits" in drawn
 
+    assert child.inputs is not None
     (train,) = child.inputs.dataset_inputs
     (split,) = [dep for dep in entry["deps"] if dep["path"] == "data/tasks/train/textures.safetensors"]
     assert (train.dataset.name, train.dataset.digest) == ("textures", split["md5"])
@@ -88,8 +89,8 @@ def test_results_that_ran_elsewhere_can_be_logged(clone: Project) -> None:
     logged, paradigms = runs_of(clone, "stage"), runs_of(clone, "paradigm")
     assert clone.run("tauflow", "track", "--restored").stdout.splitlines()[0] == "0 results had no run"
 
-    elsewhere = {"MLFLOW_TRACKING_URI": f"sqlite:///{clone.root / 'other.db'}"}
-    output = clone.run("tauflow", "track", "--restored", **elsewhere).stdout
+    elsewhere = f"sqlite:///{clone.root / 'other.db'}"
+    output = clone.run("tauflow", "track", "--restored", MLFLOW_TRACKING_URI=elsewhere).stdout
     assert output.splitlines()[0] == f"{len(clone.lock())} results had no run"
     restored = runs_of(clone, "stage", "other.db")
     assert set(restored) == set(logged) == set(clone.lock())
@@ -113,7 +114,7 @@ def test_results_that_ran_elsewhere_can_be_logged(clone: Project) -> None:
         before = paradigms[name].data
         assert run.data.params == before.params
         assert run.data.metrics == {key: v for key, v in before.metrics.items() if not key.startswith("cost/")}
-    again = clone.run("tauflow", "track", "--restored", **elsewhere).stdout
+    again = clone.run("tauflow", "track", "--restored", MLFLOW_TRACKING_URI=elsewhere).stdout
     assert again.splitlines()[0] == "0 results had no run"
 
 

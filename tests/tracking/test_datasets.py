@@ -25,7 +25,9 @@ def test_a_run_shows_the_splits_that_it_read(workspace: Path, monkeypatch: pytes
     entry = {"cmd": "python", "deps": DEPENDENCIES, "outs": []}
     (workspace / "dvc.lock").write_text(yaml.safe_dump({"stages": {"finetune@a": entry}}))
     assert tracker.track(0) == 0
-    inputs = {found.dataset.name: found for found in Store().named("finetune@a").inputs.dataset_inputs}
+    read = Store().named("finetune@a").inputs
+    assert read is not None
+    inputs = {found.dataset.name: found for found in read.dataset_inputs}
     assert set(inputs) == {"signs", "all tasks"}
     train, every = inputs["signs"], inputs["all tasks"]
     assert train.dataset.digest == "1" * 32
@@ -33,7 +35,7 @@ def test_a_run_shows_the_splits_that_it_read(workspace: Path, monkeypatch: pytes
     assert [(tag.key, tag.value) for tag in train.tags] == [("mlflow.data.context", "train")]
     assert [tag.value for tag in every.tags] == ["val"]
     profile = {"bytes": 99, "files": 3, "restore": "dvc pull data/tasks/val"}
-    assert json.loads(every.dataset.profile) == profile
+    assert json.loads(every.dataset.profile or "") == profile
 
     monkeypatch.chdir(workspace)
     path = workspace / "data" / "tasks" / "train" / "signs.safetensors"
