@@ -15,6 +15,7 @@ from tauflow.commands.console import checked_parameters, one_line_errors
 from tauflow.commands.doctor import doctor
 from tauflow.commands.evaluate import evaluate
 from tauflow.commands.plan import plan
+from tauflow.commands.register import register
 from tauflow.journal import error_file
 from tauflow.tracker import track as track_journals
 from tauflow.workspace import PARAMETERS, REPORT, journals, tracking_uri
@@ -125,9 +126,26 @@ def check() -> None:
 
 
 @app.command()
-def track() -> None:
-    """Log to MLflow what the stages have kept because the tracking server was down."""
+def track(
+    restored: Annotated[
+        bool, typer.Option("--restored", help="Also results that no run knows: restored or pulled by DVC.")
+    ] = False,
+) -> None:
+    """Log to MLflow what the stages have kept because the tracking server was down.
+
+    With `--restored`, after `dvc pull` or where DVC restored results from its run cache, also a run for each of these,
+    with its parameters and numbers, marked with the tag `tauflow.restored`; what it cost is not known here.
+    """
     remaining = track_journals(linger=0)
+    if restored and not remaining:
+        parameters = checked_parameters()
+        from tauflow.mlflow_store import reachable_store
+        from tauflow.restoring import restore_journals
+
+        with one_line_errors():
+            count = restore_journals(reachable_store(), parameters)
+        print(f"{count} results had no run")
+        remaining = track_journals(linger=0)
     if remaining:
         _say_not_logged(remaining)
         raise typer.Exit(1)
@@ -145,6 +163,7 @@ def _say_not_logged(remaining: int) -> None:
 app.command()(plan)
 app.command()(compare)
 app.command()(evaluate)
+app.command()(register)
 app.add_typer(vectors.app, name="vectors")
 app.command()(doctor)
 

@@ -31,10 +31,16 @@ class Journal:
     @classmethod
     def open(cls, **start: Any) -> "Journal":
         """Begin a journal with its ``start`` event, and see to it that a tracker runs."""
+        journal = cls.create(**start)
+        start_tracker()
+        return journal
+
+    @classmethod
+    def create(cls, **start: Any) -> "Journal":
+        """Begin a journal with its ``start`` event."""
         journals().mkdir(parents=True, exist_ok=True)
         journal = cls(journals() / f"{time.time_ns()}-{uuid.uuid4().hex[:8]}.jsonl")
         journal.append("start", pid=os.getpid(), **start)
-        start_tracker()
         return journal
 
     def append(self, event: str, **content: Any) -> None:
@@ -50,6 +56,10 @@ class Journal:
     def artifact(self, path: Path) -> None:
         """Append a file to be kept with the run."""
         self.append("artifact", path=str(path.resolve()))
+
+    def paradigm(self, model: str, paradigm: str, values: Mapping[str, float]) -> None:
+        """Append the headline numbers of a paradigm, which become a run of its own."""
+        self.append("paradigm", root=str(Path.cwd()), model=model, paradigm=paradigm, values=dict(values))
 
 
 def error_file() -> Path:

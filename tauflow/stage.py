@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from pipeline.config import Parameters, load_parameters
 from pipeline.errors import UserError
 from tauflow.journal import JOURNAL, Journal, error_file
+from tauflow.lockfile import flatten
 from tauflow.preload import CLIENT, dvc_above
 from tauflow.torchrun import is_worker, report_failure
 from tauflow.workspace import PARAMETERS
@@ -94,7 +94,7 @@ def _open_journal(name: str, instance: str, keys: Sequence[str], params: Paramet
         name=instance,
         root=str(Path.cwd()),
         suite=params.suite,
-        params=dict(_flatten(params.model_dump(mode="json", include={*used, "seed"}))),
+        params=dict(flatten(params.model_dump(mode="json", include={*used, "seed"}))),
         tags={"tauflow.stage": name, "dvc.stage": instance, "tauflow.keys": " ".join(keys)},
         invocation=invocation,
         invocation_name=title,
@@ -130,11 +130,3 @@ def _invocation() -> tuple[str, str]:
 def _git_revision() -> str | None:
     result = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return result.stdout.strip() if result.returncode == 0 else None
-
-
-def _flatten(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in content.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 from tauflow.journal import error_file
+from tauflow.lockfile import Entry, read_lock
 from tauflow.workspace import journals
 
 # DVC takes a moment between two stages.
@@ -25,6 +26,8 @@ POLL_SECONDS = 1.0
 LOCK_ENTRY_SECONDS = 10.0
 # How old a journal without a whole line is before its stage is taken for dead.
 EMPTY_SECONDS = 60.0
+# How much of a journal is logged at a time.
+BYTES_AT_ONCE = 1_000_000
 
 # Journals that MLflow does not take, and why.
 Refused = dict[Path, Exception]
@@ -99,12 +102,14 @@ def _follow(store: Any, linger: float, refused: Refused) -> None:
 def _log_all(store: Any, refused: Refused) -> bool:
     """Log what is new in every journal; whether there was anything.
 
-    A journal that MLflow does not take is left for another time, and holds up no other.
+    A journal that MLflow does not take is left for another time, and holds up no other. Each is logged to its end
+    before the next, which began later: a paradigm's run looks for those of its fine-tunings.
     """
     progressed = False
     for path in sorted(set(journals().glob("*.jsonl")) - refused.keys()):
         try:
-            progressed |= _log(store, path)
+            while path.exists() and _log(store, path):
+                progressed = True
         except Exception as error:
             store.check()  # if it is down, it refuses all
             refused[path] = error
@@ -115,7 +120,7 @@ def _log(store: Any, path: Path) -> bool:
     progress = Progress.of(path)
     with path.open("rb") as file:
         file.seek(progress.offset)
-        lines = [line for line in file.readlines(1_000_000) if line.endswith(b"\n")]
+        lines = [line for line in file.readlines(BYTES_AT_ONCE) if line.endswith(b"\n")]
     events = [json.loads(line) for line in lines]
     if progress.run_id is None:
         if not events:
@@ -189,19 +194,12 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def lock_entry(root: Path, stage: str, after_ms: float) -> dict[str, Any] | None:
+def lock_entry(root: Path, stage: str, after_ms: float) -> Entry | None:
     """What ``dvc.lock`` says of a stage, if it was written after ``after_ms`` (milliseconds since the epoch)."""
-    import yaml
-
     path = root / "dvc.lock"
     if not path.exists() or path.stat().st_mtime * 1000 < after_ms:
         return None
-    try:
-        # After every stage, and of a study it has ten thousand lines: libyaml takes a fifth of the time.
-        content = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader) or {}
-    except yaml.YAMLError:  # DVC is writing it
-        return None
-    return content.get("stages", {}).get(stage)
+    return read_lock(root).get(stage)
 
 
 if __name__ == "__main__":

@@ -37,3 +37,14 @@ def one_line_errors() -> Iterator[None]:
 def note(text: str) -> None:
     """Say something beside the result, on stderr."""
     print(f"note: {text}", file=sys.stderr)
+
+
+def chosen(option: str, name: str | None, legal: list[str]) -> str:
+    """What an option names, by default the first of what params.yaml lists.
+
+    Raises:
+        UserError: params.yaml does not list it.
+    """
+    if name is not None and name not in legal:
+        raise UserError(f"{option}: {name!r} is not in params.yaml; legal are {', '.join(legal)}")
+    return name or legal[0]

@@ -4,9 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pipeline.errors import UserError
 from tauflow.commands import completion
-from tauflow.commands.console import checked_parameters, note, one_line_errors
+from tauflow.commands.console import checked_parameters, chosen, note, one_line_errors
 from tauflow.commands.output import Format, FormatOption, OutOption, emit
 from tauflow.edits import check_task, edit_text, parse_edit
 
@@ -46,8 +45,8 @@ def evaluate(
     parameters = checked_parameters()
     with one_line_errors():
         coefficients = parse_edit(edit, parameters.tasks)
-        model = _chosen("--model", model, parameters.models)
-        paradigm = _chosen("--paradigm", paradigm, parameters.paradigms)
+        model = chosen("--model", model, parameters.models)
+        paradigm = chosen("--paradigm", paradigm, parameters.paradigms)
         named = _named_tasks(tasks, parameters)
         from tauflow.evaluating import evaluate_edit, results_frame  # imports torch and open_clip
 
@@ -58,12 +57,6 @@ def evaluate(
             note("normalised accuracy needs single-task results, which the pipeline has for test only")
         elif all(result.normalised is None for result in results if result.task != parameters.control):
             note(f"no normalised accuracy: `dvc repro single_task@{model}-{paradigm}` makes what it needs")
-
-
-def _chosen(option: str, name: str | None, legal: list[str]) -> str:
-    if name is not None and name not in legal:
-        raise UserError(f"{option}: {name!r} is not in params.yaml; legal are {', '.join(legal)}")
-    return name or legal[0]
 
 
 def _named_tasks(text: str, parameters: "Parameters") -> list[str]:

@@ -1,0 +1,143 @@
+"""Putting an edited encoder into MLflow's model registry, from where ``mlflow.pyfunc`` loads it to classify images."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import mlflow.pyfunc
+from mlflow import MlflowClient
+from mlflow.entities import Param, RunStatus
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+from mlflow.types.schema import Array
+
+import pipeline
+from pipeline.config import Parameters
+from pipeline.errors import UserError
+from pipeline.files import read_json
+from pipeline.tasks import read_unlabelled
+from pipeline.tasks.images import Images
+from tauflow import layout
+from tauflow.edits import edit_text
+from tauflow.mlflow_store import Store, reachable_store
+from tauflow.model_package import write_package
+
+# What MLflow copies: not imported here, since it is the model.
+CODE = Path(__file__).with_name("registered_model.py")
+# What these files import; of the versions here.
+REQUIREMENTS = (
+    *("jaxtyping", "mlflow", "numpy", "open-clip-torch", "pandas", "pydantic", "pyyaml", "safetensors"),
+    *("torch", "torchvision"),
+)
+# Who loads the model may say otherwise: `load_model(uri, model_config={"device": "cpu"})`. None: a GPU if there is one.
+SETTINGS = {"batch_size": 256, "device": None}
+ARTIFACT = "model"
+
+
+@dataclass(frozen=True)
+class Edited:
+    """An edit, α by task, of a model's task vectors, in the space of a paradigm."""
+
+    model: str
+    paradigm: str
+    edit: Mapping[str, float]
+
+
+def chosen_sum(params: Parameters, model: str, paradigm: str) -> dict[str, float]:
+    """All task vectors times the α that the coefficient search chose on val.
+
+    Raises:
+        UserError: the stage `alpha_search` has not run.
+    """
+    alpha = read_json(layout.metrics(model, paradigm, "alpha"))["alpha"]["addition"]
+    return {task: alpha for task in params.tasks}  # noqa: C420 (whose type is narrower)
+
+
+def register(params: Parameters, edited: Edited, name: str) -> ModelVersion:
+    """Log an edited encoder to a run of its own and register it as the next version of ``name``.
+
+    Raises:
+        UserError: MLflow does not answer or refuses the name; an artifact is missing, damaged or does not fit another.
+    """
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # it says what it is about to do,
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)  # and shows bars of moments
+    store = reachable_store()
+    with TemporaryDirectory() as scratch:
+        write_package(params, edited.model, edited.paradigm, edited.edit, Path(scratch, "package"))
+        _save(params, edited, Path(scratch))
+        try:
+            return _register(store, params, edited, name, Path(scratch, ARTIFACT))
+        except MlflowException as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"{name}: not registered: {reason}; try another --name") from None
+
+
+def _save(params: Parameters, edited: Edited, scratch: Path) -> None:
+    """Write the model as MLflow keeps it: its code, its files, what goes in and what comes out."""
+    first = next(iter(edited.edit))
+    example = read_unlabelled(layout.split(first, "test"))[:1]
+    mlflow.pyfunc.save_model(
+        str(scratch / ARTIFACT),
+        python_model=CODE,
+        code_paths=[pipeline.__path__[0]],
+        artifacts={"package": str(scratch / "package")},
+        signature=_signature(example, first),
+        input_example=(example, {"task": first}),
+        pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
+        model_config={"model": edited.model, "tasks": params.datasets, **SETTINGS},
+    )
+
+
+def _signature(example: Images, task: str) -> ModelSignature:
+    outputs: list[ColSpec | TensorSpec] = [
+        ColSpec(DataType.string, "class"),
+        ColSpec(DataType.long, "index"),
+        ColSpec(DataType.double, "probability"),
+        ColSpec(Array(DataType.double), "probabilities"),
+    ]
+    return ModelSignature(
+        Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]))]),
+        Schema(outputs),
+        ParamSchema([ParamSpec("task", DataType.string, task)]),
+    )
+
+
+def _register(store: Store, params: Parameters, edited: Edited, name: str, model: Path) -> ModelVersion:
+    client = store.client
+    tags = {
+        "tauflow.model": edited.model,
+        "tauflow.paradigm": edited.paradigm,
+        "tauflow.edit": edit_text(dict(edited.edit)),
+        "tauflow.evaluated_in": params.paradigm[edited.paradigm].evaluated_in,
+        "tauflow.suite": params.suite,
+    }
+    run = client.create_run(
+        store.experiment(params.suite), tags={"tauflow.kind": "model", **tags}, run_name=f"register {name}"
+    )
+    described = {"seed": params.seed, **{f"alpha.{task}": alpha for task, alpha in edited.edit.items()}}
+    client.log_batch(run.info.run_id, params=[Param(key, str(value)) for key, value in described.items()])
+    client.log_artifacts(run.info.run_id, str(model), ARTIFACT)
+    _create_if_new(client, name)
+    registered = client.create_model_version(
+        name,
+        f"{run.info.artifact_uri}/{ARTIFACT}",
+        run.info.run_id,
+        tags,
+        description=f"{tags['tauflow.edit']} of {edited.model}, {edited.paradigm}; for {', '.join(params.datasets)}.",
+    )
+    client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.FINISHED))
+    return registered
+
+
+def _create_if_new(client: MlflowClient, name: str) -> None:
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
