@@ -153,9 +153,10 @@ def test_a_paradigm_is_one_yaml_file_and_its_parts_one_python_file(clone: Projec
     (clone.root / "conf" / "paradigm" / "norms.yaml").write_text(PARADIGM)
     ran = clone.experiment("paradigm=norms", "paradigms=[norms]")
     assert {name for name in ran if "-norms" not in name} == {"report", "summary", "comparison@mini-clip"}
+    # Its penalty sees no other task's images.
     assert {name for name in ran if name.startswith("finetune")} == {
-        "finetune_regularised@mini-clip-optdigits-norms",
-        "finetune_regularised@mini-clip-textures-norms",
+        "finetune@mini-clip-optdigits-norms",
+        "finetune@mini-clip-textures-norms",
     }
     trained, _ = read_arrays(clone.root / CHECKPOINTS / "norms" / "textures.safetensors")
     assert trained
@@ -166,7 +167,7 @@ def test_a_paradigm_is_one_yaml_file_and_its_parts_one_python_file(clone: Projec
 
     with (clone.root / "extensions" / "norms.py").open("a") as file:
         file.write("# changed\n")
-    result = clone.run("python", "-m", "stages.finetune_regularised", *TEXTURES, "norms", check=False)
+    result = clone.run("python", "-m", "stages.finetune", *TEXTURES, "norms", check=False)
     assert result.returncode == 1
     (line,) = result.stderr.strip().splitlines()
     assert "extensions/norms.py" in line
