@@ -2,6 +2,7 @@
 
 import http.server
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from importlib import metadata
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Run
+
+DVC = (sys.executable, "-m", "dvc")  # this environment's, which need not be activated
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
@@ -38,7 +41,7 @@ def server() -> Iterator[str]:
 def repository(project: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A DVC repository in which nothing is wrong, with a hub on this machine."""
     subprocess.run(["git", "init", "--quiet", "."], check=True)
-    subprocess.run(["dvc", "init", "--quiet"], check=True)
+    subprocess.run([*DVC, "init", "--quiet"], check=True)
     for package in ("HF_HUB_OFFLINE", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(package, raising=False)
     monkeypatch.setenv("HF_ENDPOINT", f"{server}/404")
@@ -110,7 +113,7 @@ def test_a_hub_out_of_reach_is_a_warning(
 
 def test_services_out_of_reach(repository: Path, monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    subprocess.run(["dvc", "remote", "add", "--quiet", "--default", "far", "http://127.0.0.1:9/cache"], check=True)
+    subprocess.run([*DVC, "remote", "add", "--quiet", "--default", "far", "http://127.0.0.1:9/cache"], check=True)
     found, code = findings(run)
     assert code == 0
     assert found["MLflow"][0] == "warning"
@@ -121,7 +124,7 @@ def test_services_out_of_reach(repository: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_remote_and_a_store_that_answer(repository: Path, monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{repository / 'other.db'}")
-    subprocess.run(["dvc", "remote", "add", "--quiet", "--default", "near", str(repository / "remote")], check=True)
+    subprocess.run([*DVC, "remote", "add", "--quiet", "--default", "near", str(repository / "remote")], check=True)
     found, _ = findings(run)
     assert found["MLflow"][0] == "ok"
     assert "other.db" in found["MLflow"][1]
