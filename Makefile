@@ -39,7 +39,7 @@ lint: setup
 # Resolve the dependencies anew; names no index host.
 lock: setup
 	@$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
-		--no-emit-index-url --no-emit-find-links --group dev --group sources --extra cluster pyproject.toml -o requirements.lock
+		--no-emit-index-url --no-emit-find-links --group dev --group docs --group sources --extra cluster --extra huggingface pyproject.toml -o requirements.lock
 
 # Build data/mini/ again from the original packages (downloads them).
 mini-sources: setup
