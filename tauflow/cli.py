@@ -18,7 +18,7 @@ from tauflow.commands.plan import plan
 from tauflow.commands.register import register
 from tauflow.journal import error_file
 from tauflow.tracker import track as track_journals
-from tauflow.workspace import PARAMETERS, REPORT, journals, tracking_uri
+from tauflow.workspace import PARAMETERS, REPORT, journals, program_path, tracking_uri
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -71,10 +71,9 @@ def repro(
 
 
 def _dvc_repro(arguments: list[str]) -> int:
-    # dvc.yaml says `python`, which must be this environment's even where it is not activated.
-    programs = Path(sys.executable).parent
-    environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"}
-    return subprocess.run([str(programs / "dvc"), "repro", *arguments], env=environment, check=False).returncode
+    environment = {**os.environ, "PATH": program_path(os.environ.get("PATH", ""))}
+    command = [str(Path(sys.executable).with_name("dvc")), "repro", *arguments]
+    return subprocess.run(command, env=environment, check=False).returncode
 
 
 def _on_ray(jobs: int, gpus_per_stage: float | None, address: str | None, arguments: list[str]) -> int:

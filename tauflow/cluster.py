@@ -25,6 +25,7 @@ from pipeline.errors import UserError
 from tauflow.logs import STARTED, error_line, log_file
 from tauflow.parallel import Fate, Task
 from tauflow.preload import OWNER
+from tauflow.workspace import program_path
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -216,8 +217,7 @@ def _kill_session(leader: int) -> None:
 
 def _environment(environment: Mapping[str, str], gpus: str | None) -> dict[str, str]:
     """The command's own, not the worker's: Ray sets OMP_NUM_THREADS, on which results depend."""
-    programs = Path(sys.executable).parent  # dvc.yaml says `python`
-    path = f"{programs}{os.pathsep}{environment.get('PATH', os.defpath)}"
+    path = program_path(environment.get("PATH", os.defpath))
     leased = {} if gpus is None else {GPUS: gpus}
     return {**environment, **leased, "PATH": path, OWNER: str(os.getpid())}
 

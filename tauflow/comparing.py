@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
+from pipeline.config.derived import DERIVED
 from pipeline.errors import UserError
 from pipeline.measurements import MEAN, read_measurements, select
 from pipeline.report import results_table
@@ -13,8 +14,6 @@ from tauflow.revisions import Experiment, change_text, changes, read_experiment,
 
 # Said of a difference in parameters, and of how many.
 _SHOWN = 4
-# Follow from others, which are said.
-_DERIVED = ("datasets", "recipes", "plain_recipes", "regularised_recipes", "tangent_recipes", "evaluations")
 
 
 def compare_paradigms(control: str) -> pd.DataFrame:
@@ -87,7 +86,7 @@ def _difference(first: Experiment, other: Experiment) -> str:
     found = [
         (key, change_text(key, before, now))
         for key, before, now in changes(first.parameters, other.parameters)
-        if key.partition(".")[0] not in _DERIVED
+        if key.partition(".")[0] not in DERIVED  # those that they follow from are said
     ]
     # Whole entries, such as the seed or the tasks, say more than details of a section.
     texts = [text for _, text in sorted(found, key=lambda change: change[0].count("."))]

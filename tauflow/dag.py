@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import networkx as nx
 from dvc.dependency.param import ParamsDependency
 from dvc.exceptions import DvcException
 from dvc.repo import Repo, lock_repo
-from dvc.repo.reproduce import get_active_graph
+from dvc.repo.reproduce import get_active_graph, plan_repro
 
 from pipeline.errors import UserError
 from tauflow.parallel import Task
@@ -46,7 +45,8 @@ def read_dag(targets: Sequence[str], force: bool = False) -> Dag:
     try:
         with Repo() as repo, lock_repo(repo):
             graph = get_active_graph(repo.index.graph)
-            for stage in _chosen(repo, graph, targets):
+            wanted = [stage for target in targets for stage in repo.stage.collect(target)]
+            for stage in plan_repro(graph, wanted or None):
                 needs = frozenset(needed.addressing for needed in graph.successors(stage)) & tasks.keys()
                 if force or needs or stage.changed():
                     tasks[stage.addressing] = Task(stage.addressing, needs, _on_device(stage))
@@ -55,16 +55,6 @@ def read_dag(targets: Sequence[str], force: bool = False) -> Dag:
     except DvcException as error:
         raise UserError(f"dvc: {' '.join(str(error).split())}") from None
     return Dag(tasks, unchanged)
-
-
-def _chosen(repo: Repo, graph: "nx.DiGraph[Stage]", targets: Sequence[str]) -> list["Stage"]:
-    """The targets and all they depend on, dependencies first."""
-    order = list(nx.dfs_postorder_nodes(graph))
-    if not targets:
-        return order
-    chosen = {stage for target in targets for stage in repo.stage.collect(target)}
-    chosen |= {needed for stage in chosen for needed in nx.descendants(graph, stage)}
-    return [stage for stage in order if stage in chosen]
 
 
 def _on_device(stage: "Stage") -> bool:

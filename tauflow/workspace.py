@@ -1,6 +1,7 @@
 """Where things are, from inside a stage, a DVC experiment or the command line."""
 
 import os
+import sys
 from pathlib import Path
 
 PARAMETERS = Path("params.yaml")
@@ -18,6 +19,11 @@ def home() -> Path:
         if directory.parts[-3:] == (".dvc", "tmp", "exps"):
             return directory.parents[2]
     return here
+
+
+def program_path(inherited: str) -> str:
+    """``PATH`` with this environment's programs first: dvc.yaml says `python`, which may not be activated."""
+    return f"{Path(sys.executable).parent}{os.pathsep}{inherited}"
 
 
 def journals() -> Path:

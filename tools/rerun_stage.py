@@ -27,6 +27,7 @@ from dvc.repo import Repo
 from pipeline.errors import UserError
 from pipeline.measurements import MEAN, select
 from tauflow.layout import REPORTS, RESULTS
+from tauflow.workspace import program_path
 from tools.compare_results import GONE, INSIDE, NEW, OUTSIDE, SAME, interval, number, passes, table
 
 if TYPE_CHECKING:
@@ -139,10 +140,9 @@ def dvc(*arguments: str) -> None:
     Raises:
         UserError: it failed, and has said why.
     """
-    # dvc.yaml says `python`, which must be this environment's even where it is not activated.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    environment = {**os.environ, "PATH": program_path(os.environ.get("PATH", ""))}
     command = [sys.executable, "-m", "dvc", *arguments]
-    code = subprocess.run(command, stdout=sys.stderr, env={**os.environ, "PATH": path}, check=False).returncode
+    code = subprocess.run(command, stdout=sys.stderr, env=environment, check=False).returncode
     if code != 0:
         raise UserError(f"`dvc {arguments[0]}` failed, as it says above")
 

@@ -7,6 +7,20 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+# The derived entries, in the order in which `derive` gives them.
+DERIVED = (
+    "datasets",
+    "recipes",
+    "plain_recipes",
+    "regularised_recipes",
+    "tangent_recipes",
+    "evaluations",
+    "arrivals",
+    "incremental_recipes",
+    "incremental_tangent_recipes",
+    "incremental_evaluations",
+)
+
 
 @runtime_checkable
 class _Regulariser(Protocol):

@@ -18,12 +18,8 @@ def evaluate(
         str,
         typer.Option(metavar="TASK=α,...", help="Coefficients over task vectors.", autocompletion=completion.edit),
     ],
-    model: Annotated[
-        str | None, typer.Option(help="By default the first of params.yaml.", autocompletion=completion.models)
-    ] = None,
-    paradigm: Annotated[
-        str | None, typer.Option(help="By default the first of params.yaml.", autocompletion=completion.paradigms)
-    ] = None,
+    model: completion.ModelOption = None,
+    paradigm: completion.ParadigmOption = None,
     tasks: Annotated[
         str,
         typer.Option(

@@ -24,12 +24,8 @@ def register(
     whole_sum: Annotated[
         bool, typer.Option("--sum", help="Instead: all task vectors times the α chosen on val.")
     ] = False,
-    model: Annotated[
-        str | None, typer.Option(help="By default the first of params.yaml.", autocompletion=completion.models)
-    ] = None,
-    paradigm: Annotated[
-        str | None, typer.Option(help="By default the first of params.yaml.", autocompletion=completion.paradigms)
-    ] = None,
+    model: completion.ModelOption = None,
+    paradigm: completion.ParadigmOption = None,
     name: Annotated[
         str | None, typer.Option(help="Of the registered model; by default MODEL-PARADIGM.", show_default=False)
     ] = None,

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from pipeline.config import LegalNames, load_parameters
-from pipeline.config.derived import derive
+from pipeline.config.derived import DERIVED, derive
 from pipeline.models import model_names
 from pipeline.tasks import task_names
 
@@ -129,6 +129,7 @@ def test_a_recipe_that_several_paradigms_share_is_trained_once() -> None:
     incremental = SimpleNamespace(orders=[])
     chosen: Any = SimpleNamespace(**names, paradigm=paradigm, recipe=recipes, incremental=incremental)
     entries = derive(chosen)
+    assert tuple(entries) == DERIVED
     assert entries["recipes"] == ["b", "a"]
     assert entries["plain_recipes"] == ["b"]
     assert entries["regularised_recipes"] == ["a"]
