@@ -65,4 +65,5 @@ html_static_path = ["static"]
 templates_path = ["templates"]
 html_additional_pages = {"index": "to_the_index.html"}
 html_copy_source = False
+html_show_copyright = False
 html_show_sphinx = False
