@@ -76,7 +76,7 @@ MISTAKES: dict[str, tuple[Change, list[str]]] = {
     "unknown key": (set_at("sede", 3), ["'sede'", "3", "seed", "suite", "intervals"]),
     "unknown nested key": (
         set_at("finetune.learning_rate", 0.5),
-        ["'finetune.learning_rate'", "0.5", "lr", "batch_size", "crop_padding"],
+        ["'finetune.learning_rate'", "0.5", "lr", "batch_size", "augmentation"],
     ),
     "unknown deep key": (set_at("search.addition.step", 0.1), ["'search.addition.step'", "0.1", "min, max, points"]),
     "unknown key of a paradigm": (
