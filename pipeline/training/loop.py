@@ -19,7 +19,7 @@ from pipeline.training.resume import ResumeFile
 
 ALONE = Processes()
 # On a GPU. Whoever reads the numbers of a step waits for it.
-_STEPS_READ_AT_ONCE = 20
+STEPS_READ_AT_ONCE = 20
 
 
 def finetune(
@@ -63,7 +63,7 @@ def finetune(
         parameters, lr=plan.lr, weight_decay=plan.settings.weight_decay, fused=True if on_gpu else None
     )
     curve = resume.load(encoder.trained, optimizer) if resume else []
-    readings = Readings(at_once=_STEPS_READ_AT_ONCE if on_gpu else 1)
+    readings = Readings(at_once=STEPS_READ_AT_ONCE if on_gpu else 1)
 
     coming = feed.iterate(len(curve), steps)
     for data_of_step in progress(coming, "fine-tuning", steps, len(curve), processes.rank == 0):
