@@ -28,12 +28,12 @@ def script(blocks: Sequence[Block]) -> str:
     return "\n".join(parts)
 
 
-def run(text: str, directory: Path) -> str:
-    """Run a script that stops at the first command that fails; returns what it printed."""
+def run(text: str, directory: Path, clone: Path) -> str:
+    """Run a script, which stops at the first command that fails, on the clone's own code; returns what it printed."""
     result = subprocess.run(
         ["bash", "-c", f"set -euxo pipefail\n{text}"],
         cwd=directory,
-        env={**os.environ, "TAUFLOW_TRACKER": "off"},
+        env={**os.environ, "PYTHONPATH": str(clone), "TAUFLOW_TRACKER": "off"},
         capture_output=True,
         text=True,
         check=False,

@@ -25,7 +25,7 @@ def test_every_command_of_the_tutorial(tmp_path: Path) -> None:
     for said, done in INSTEAD.items():
         assert said in text
         text = text.replace(said, done)
-    printed = run(text, tmp_path)
+    printed = run(text, tmp_path, tmp_path / "tauflow")
     # What the page promises.
     assert "Data and pipelines are up to date." in printed  # the second time
     summary = (tmp_path / "tauflow" / "reports" / "summary.md").read_text(encoding="utf-8")
