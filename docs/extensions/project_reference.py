@@ -3,6 +3,7 @@
 A new task, model, paradigm, parameter or command is on the site without an edit.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -87,28 +88,31 @@ def commands() -> str:
 
 def _section(schema: Schema, sections: Schema, key: str, present: Any) -> Iterator[str]:
     """The table of a section, then those of the sections in it; ``NAME`` in a key stands for any name."""
+    kind = schema["properties"].get("kind", {}).get("const")  # where a section may be one of several
+    if kind and isinstance(present, dict) and present["kind"] != kind:
+        present = None
     if key:
-        yield f"### `{key}`\n\n{_paragraphs(schema)}"
+        yield f"### `{key}`{f', kind `{kind}`' if kind else ''}\n\n{_paragraphs(schema)}"
     entries, below = [], []
     for name, entry in schema["properties"].items():
         value = present.get(name) if isinstance(present, dict) else None
         of_any_name = "additionalProperties" in entry
-        inner = _reference(entry["additionalProperties"] if of_any_name else entry)
-        if inner is None:
-            entries.append((f"`{name}`", _legal(entry), _short(value) if present else ""))
-        else:
+        found = _references(entry["additionalProperties"] if of_any_name else entry)
+        if found:
             path = f"{key}.{name}".lstrip(".") + (".NAME" if of_any_name else "")
-            below.append((sections[inner], sections, path, None if of_any_name else value))
+            below += [(sections[inner], sections, path, None if of_any_name else value) for inner in found]
+        else:
+            entries.append((f"`{name}`", _legal(entry), _short(value) if present else ""))
     if entries:
         yield _table(("entry", "legal", "now"), entries)
     for section in below:
         yield from _section(*section)
 
 
-def _reference(entry: Schema) -> str | None:
-    """The section that an entry is, if it is one."""
-    found = next((part["$ref"] for part in (entry, *entry.get("anyOf", [])) if "$ref" in part), None)
-    return found.rpartition("/")[2] if found else None
+def _references(entry: Schema) -> list[str]:
+    """The sections that an entry may be, if it is one."""
+    parts = (entry, *entry.get("anyOf", []), *entry.get("oneOf", []))
+    return [part["$ref"].rpartition("/")[2] for part in parts if "$ref" in part]
 
 
 def _paragraphs(schema: Schema) -> str:
@@ -122,8 +126,12 @@ def _legal(entry: Schema) -> str:
     match entry:
         case {"anyOf": choices}:
             return " or ".join(_legal(choice) for choice in choices)
+        case {"const": only}:
+            return f"`{only}`"
         case {"enum": choices}:
             return " or ".join(f"`{choice}`" for choice in choices)
+        case {"type": "array", "prefixItems": items}:
+            return f"list: {', '.join(_legal(item) for item in items)}"
         case {"type": "array", "items": items}:
             return f"list of {_legal(items)}"
         case {"type": "object", "additionalProperties": values}:
@@ -135,8 +143,8 @@ def _legal(entry: Schema) -> str:
 
 
 def _short(value: object) -> str:
-    text = ", ".join(value) if isinstance(value, list) and value and isinstance(value[0], str) else str(value)
-    return "`null`" if value is None else f"`{text if len(text) <= 60 else f'{text[:57]}…'}`"
+    text = ", ".join(value) if isinstance(value, list) and value and isinstance(value[0], str) else json.dumps(value)
+    return f"`{text if len(text) <= 60 else f'{text[:57]}…'}`".replace('"', "")
 
 
 def _table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:

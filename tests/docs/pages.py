@@ -55,8 +55,7 @@ def commands(program: str) -> list[Command]:
     for page in PAGES:
         for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), start=1):
             for text, whole in ((line.strip(), True), *((text, False) for text in re.findall(r"`([^`]+)`", line))):
-                for part in re.split(r" && |; | \| ", text):
+                for part in re.split(r" && |; | \| ", text.partition(" # ")[0]):
                     if part.startswith(f"{program} "):
-                        words = tuple(shlex.split(part, comments=True)[1:])
-                        found.append(Command(page, number, words, whole))
+                        found.append(Command(page, number, tuple(shlex.split(part)[1:]), whole))
     return found

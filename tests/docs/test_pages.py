@@ -103,3 +103,11 @@ def test_the_citation() -> None:
     for paper in citation["references"]:
         assert paper["authors"][0]["family-names"] in sources
         assert paper["title"].partition(":")[0] in sources
+
+
+def test_intervals_in_the_readme_s_sentences_are_those_of_its_tables() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    table = readme[readme.index("<!-- results:") : readme.index("<!-- end of results")]
+    said = re.findall(r"[-+]?\d+\.\d \[[-+]?\d+\.\d, [-+]?\d+\.\d\]", readme.replace(table, ""))
+    assert len(said) >= 4
+    assert all(f" {number} " in table for number in said)
