@@ -1,11 +1,14 @@
 """How the library's docstrings become pages: attributes as a list, and types without the checks of pydantic."""
 
 import re
+import sys
 import typing
 from typing import Any
 
+from docutils import nodes
 from pydantic import BaseModel
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.util.typing import stringify_annotation
 
 
@@ -42,9 +45,18 @@ def _plain_signature(
     return f"({', '.join(['*', *fields])})" if fields else "()", returns
 
 
+def _without_a_page(app: Sphinx, env: BuildEnvironment, node: nodes.Element, text: nodes.TextElement) -> Any:
+    """A type variable, or a constant, of a module is there, but has no place to link to."""
+    module, _, name = node.get("reftarget", "").rpartition(".")
+    found = sys.modules.get(module or node.get("py:module", ""))
+    is_one = isinstance(getattr(found, name, None), typing.TypeVar) or node.get("reftype") == "data"
+    return text if hasattr(found, name) and is_one else None
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Listen to autodoc."""
     app.connect("autodoc-process-docstring", _list_attributes)
     app.connect("autodoc-process-signature", _plain_signature)
     app.connect("autodoc-skip-member", _skip_attributes)
+    app.connect("missing-reference", _without_a_page)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
