@@ -48,21 +48,21 @@ def paradigms() -> str:
     """Every paradigm of ``conf/paradigm/``: its parts, and the words at the top of its file."""
     files = {path: yaml.safe_load(path.read_text("utf-8")) for path in sorted((ROOT / "conf/paradigm").glob("*.yaml"))}
     recipes = {name: recipe for content in files.values() for name, recipe in content.get("recipe", {}).items()}
-    rows = []
+    rows = {}
     for path, content in files.items():
         for name, paradigm in content.get("paradigm", {}).items():
-            recipe, own = recipes[paradigm["recipe"]], paradigm["recipe"] == name
-            rows.append(
-                (
-                    f"`{name}`",
-                    f"`{recipe['trainable']}`" if own else f"nothing: the vectors of `{paradigm['recipe']}`",
-                    recipe["trained_in"] if own else "",
-                    paradigm["evaluated_in"],
-                    _penalty(recipe["regulariser"]),
-                    " ".join(re.findall(r"^# (?!@package)(.+)$", path.read_text("utf-8"), re.MULTILINE)),
-                )
+            recipe = recipes[paradigm["recipe"]]
+            spaces = dict.fromkeys((recipe["trained_in"], paradigm["evaluated_in"]))
+            rows[name] = (
+                f"`{name}`",
+                " ".join(re.findall(r"^# (?!@package)(.+)$", path.read_text("utf-8"), re.MULTILINE)),
+                f"`{recipe['trainable']}`",
+                ", then ".join(spaces),
+                _penalty(recipe["regulariser"]),
             )
-    return _table(("paradigm", "trains", "trained in", "evaluated in", "regulariser", "what it is"), rows)
+    first = files[ROOT / "conf/paradigm/all.yaml"]["paradigms"]
+    ordered = [rows[name] for name in [*first, *(name for name in rows if name not in first)]]
+    return _table(("paradigm", "what it is", "trains", "space", "regulariser"), ordered)
 
 
 def _penalty(regulariser: dict[str, Any] | None) -> str:

@@ -73,7 +73,7 @@ def test_parameters_compose(where: str, given: tuple[str, ...], tmp_path: Path) 
 
 @pytest.mark.parametrize("block", [b for page in PAGES for b in blocks(page, "python")], ids=str)
 def test_python_on_the_pages_imports_what_exists(block: Block) -> None:
-    imports = [n for n in ast.walk(ast.parse(block.text)) if isinstance(n, ast.Import | ast.ImportFrom)]
+    imports: list[ast.stmt] = [n for n in ast.walk(ast.parse(block.text)) if isinstance(n, ast.Import | ast.ImportFrom)]
     assert imports
     with warnings.catch_warnings(action="ignore"):  # of the libraries
         exec(compile(ast.Module(imports, []), str(block), "exec"), {})
