@@ -9,13 +9,20 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from pipeline.config.derived import derive
+from pipeline.config import Choices, LegalNames, checked
+from pipeline.config.derived import DERIVED, derive
+from pipeline.models import model_names
+from pipeline.tasks import task_names
+from tauflow.composition import say_mistakes_in_one_line
 
 ROOT = Path(__file__).parents[2]
 
 
 def derived(key: str, *, _root_: Any) -> Any:
-    """An entry of ``params.yaml`` that follows from others."""
+    """An entry of ``params.yaml`` that follows from others; before the first, these are checked."""
+    if key == DERIVED[0]:
+        chosen = OmegaConf.masked_copy(_root_, [name for name in _root_ if name not in DERIVED])
+        checked(OmegaConf.to_container(chosen, resolve=True), Choices, LegalNames(task_names(), model_names()))
     return OmegaConf.create(derive(_root_)[key])
 
 
@@ -26,3 +33,4 @@ def sha256(path: str) -> str:
 
 OmegaConf.register_new_resolver("derived", derived, replace=True)
 OmegaConf.register_new_resolver("sha256", sha256, replace=True)
+say_mistakes_in_one_line()
