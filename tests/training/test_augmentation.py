@@ -5,12 +5,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.training.augmentation import random_crops
+from pipeline.config import PaddedCrop
+from pipeline.training.augmentation import augment, draw
 
 
 def images(n: int, height: int = 6, width: int = 5) -> Tensor:
     random = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (n, 3, height, width), dtype=torch.uint8, generator=random)
+
+
+def random_crops(batch: Tensor, padding: int, random: np.random.Generator) -> Tensor:
+    crop = PaddedCrop(kind="padded_crop", padding=padding)
+    return augment(crop, batch, draw(crop, len(batch), (6, 5), random), None)
 
 
 def all_crops(image: Tensor, padding: int) -> dict[tuple[int, int], Tensor]:
