@@ -11,6 +11,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from pipeline.config.derived import DERIVED
 from pipeline.errors import UserError
+from tauflow.layout import REPORTS
 
 CONFIGURATION = "conf"
 # What DVC says of exceptions that are not its own, of which Hydra's are some.
@@ -33,6 +34,16 @@ def compose(root: Path, overrides: Sequence[str] = (), output: Path | None = Non
         compose_and_dump(str(output), str(directory), None, "config", str(directory), list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(one_line(error)) from None
+
+
+def disown_reports(root: Path) -> None:
+    """Keep what git tracks under reports/ when DVC next removes what other parameters no longer span.
+
+    What DVC has restored it takes for its own, files of git's (`cache: false`) included, unless they have changed since;
+    a new time is change enough.
+    """
+    for path in (root / REPORTS).rglob("*.json"):
+        path.touch()
 
 
 def say_mistakes_in_one_line() -> None:

@@ -1,6 +1,6 @@
 """Resolvers for conf/: entries that follow from others, and the hash of an extension.
 
-DVC loads this when it composes params.yaml (`plugins_path` in .dvc/config).
+DVC loads this when it composes params.yaml (`plugins_path` in .dvc/config), before it runs an experiment.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from pipeline.config import Choices, LegalNames, checked
 from pipeline.config.derived import DERIVED, derive
 from pipeline.models import model_names
 from pipeline.tasks import task_names
-from tauflow.composition import say_mistakes_in_one_line
+from tauflow.composition import disown_reports, say_mistakes_in_one_line
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,3 +34,4 @@ def sha256(path: str) -> str:
 OmegaConf.register_new_resolver("derived", derived, replace=True)
 OmegaConf.register_new_resolver("sha256", sha256, replace=True)
 say_mistakes_in_one_line()
+disown_reports(ROOT)
