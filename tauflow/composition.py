@@ -39,7 +39,7 @@ def compose(root: Path, overrides: Sequence[str] = (), output: Path | None = Non
 def disown_reports(root: Path) -> None:
     """Keep what git tracks under reports/ when DVC next removes what other parameters no longer span.
 
-    What DVC has restored it takes for its own, files of git's (`cache: false`) included, unless they have changed since;
+    What DVC has restored it takes for its own, files of git's (`cache: false`) included, unless they changed since;
     a new time is change enough.
     """
     for path in (root / REPORTS).rglob("*.json"):
