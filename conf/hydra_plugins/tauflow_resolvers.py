@@ -11,19 +11,26 @@ from omegaconf import OmegaConf
 
 from pipeline.config import Choices, LegalNames, checked
 from pipeline.config.derived import DERIVED, derive
-from pipeline.models import model_names
-from pipeline.tasks import task_names
 from tauflow.composition import disown_reports, say_mistakes_in_one_line
 
 ROOT = Path(__file__).parents[2]
+DEFINITIONS = ROOT / "pipeline" / "definitions"
 
 
 def derived(key: str, *, _root_: Any) -> Any:
     """An entry of ``params.yaml`` that follows from others; before the first, these are checked."""
     if key == DERIVED[0]:
         chosen = OmegaConf.masked_copy(_root_, [name for name in _root_ if name not in DERIVED])
-        checked(OmegaConf.to_container(chosen, resolve=True), Choices, LegalNames(task_names(), model_names()))
+        checked(OmegaConf.to_container(chosen, resolve=True), Choices, _legal_names())
     return OmegaConf.create(derive(_root_)[key])
+
+
+def _legal_names() -> LegalNames | None:
+    """What this working copy defines, whichever copy is installed."""
+    if not DEFINITIONS.is_dir():
+        return None
+    names = {kind: sorted(path.stem for path in (DEFINITIONS / kind).glob("*.yaml")) for kind in ("tasks", "models")}
+    return LegalNames(**names)
 
 
 def sha256(path: str) -> str:
