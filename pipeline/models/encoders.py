@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pipeline.errors import UserError
 from pipeline.files import fingerprint, read_arrays
 from pipeline.models.registry import DEFINITIONS, ModelDefinition
+from pipeline.models.resampling import resize
 
 # open_clip configurations of our own; adding the directory a second time changes nothing.
 _ARCHITECTURES = DEFINITIONS / "architectures"
@@ -113,9 +114,6 @@ class ImageEncoder(nn.Module):
 
     def normalise(self, images: UInt8[Tensor, "n 3 height width"]) -> Float[Tensor, "n 3 _ _"]:
         """What the open_clip encoder inside takes."""
-        pixels = images.float()
         if self.image_size and images.shape[-2:] != self.image_size:
-            # As CLIP's preprocessing, whose images hold whole numbers; here small ones wait for it in their own size.
-            pixels = nn.functional.interpolate(pixels, self.image_size, mode="bicubic", antialias=True)
-            pixels = pixels.round().clamp(0, 255)
-        return (pixels / 255 - self.mean) / self.std
+            images = resize(images, self.image_size)
+        return (images.float() / 255 - self.mean) / self.std

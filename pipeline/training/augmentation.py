@@ -2,21 +2,19 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from pipeline.config import PaddedCrop, ResizedCrop
+from pipeline.models.resampling import Size, resize_boxes
 
 Images = UInt8[Tensor, "n channels height width"]
 # A row per image: two shifts, or the top, left, height and width of a box.
 Draws = Int64[Tensor, "n numbers"]
-Size = tuple[int, int]
 
 # Those of torchvision's RandomResizedCrop, which the papers' code calls.
 _ASPECTS = (3 / 4, 4 / 3)
 _ATTEMPTS = 10
-# Of the cubic kernel, as in PIL and in torch where it antialiases.
-_CUBIC = -0.5
 
 
 def draw(crop: PaddedCrop | ResizedCrop, n: int, size: Size, random: np.random.Generator) -> Draws:
@@ -26,7 +24,9 @@ def draw(crop: PaddedCrop | ResizedCrop, n: int, size: Size, random: np.random.G
     return torch.from_numpy(_boxes(crop.scale, n, size, random))
 
 
-def augment(crop: PaddedCrop | ResizedCrop, images: Images, draws: Draws, size: Size | None) -> Images:
+def augment(
+    crop: PaddedCrop | ResizedCrop, images: Images, draws: Draws, size: Size | None
+) -> UInt8[Tensor, "n _ _ _"]:
     """The images cropped as drawn, on their device; a resized crop has the given size, or that of the images."""
     if isinstance(crop, PaddedCrop):
         return shift(images, draws)
@@ -63,37 +63,3 @@ def _boxes(scale: tuple[float, float], n: int, size: Size, random: np.random.Gen
         np.floor(u * (room + 1)) for u, room in zip(random.random((2, n)), (height - h, width - w), strict=True)
     )
     return np.stack([top, left, h, w], axis=1).astype(np.int64)
-
-
-def resize_boxes(images: Images, boxes: Int64[Tensor, "n 4"], size: Size) -> Images:
-    """Every image's box resized to a size, bicubic and antialiased.
-
-    A resampling is linear in rows and in columns: as two matrix products for the whole batch it costs far less than
-    an ordinary call for each box. Pixels are rounded, as those of an image library.
-    """
-    rows = _resampling(images.shape[2], boxes[:, 0], boxes[:, 2], size[0])
-    columns = _resampling(images.shape[3], boxes[:, 1], boxes[:, 3], size[1])
-    resized = rows[:, None] @ images.float() @ columns[:, None].mT
-    return resized.round().clamp(0, 255).to(torch.uint8)
-
-
-def _resampling(
-    inputs: int, start: Int64[Tensor, " n"], length: Int64[Tensor, " n"], outputs: int
-) -> Float[Tensor, "n outputs inputs"]:
-    """The matrices that resample ``inputs`` pixels from ``start`` on for ``length`` to ``outputs`` pixels."""
-    start, length = start.float()[:, None, None], length.float()[:, None, None]
-    step = length / outputs
-    width = step.clamp(min=1)  # of the kernel: wider where pixels are averaged
-    out = torch.arange(outputs, dtype=torch.float32, device=start.device)[:, None]
-    pixels = torch.arange(inputs, dtype=torch.float32, device=start.device)
-    weights = _cubic((pixels + 0.5 - start - step * (out + 0.5)) / width)
-    weights = weights * ((pixels >= start) & (pixels < start + length))
-    return weights / weights.sum(dim=-1, keepdim=True)
-
-
-def _cubic(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Keys' convolution kernel."""
-    x, a = x.abs(), _CUBIC
-    near = ((a + 2) * x - (a + 3)) * x * x + 1
-    far = ((x - 5) * x + 8) * x * a - 4 * a
-    return torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))

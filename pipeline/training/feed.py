@@ -10,7 +10,8 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from pipeline.config import PaddedCrop, ResizedCrop
-from pipeline.training.augmentation import Size, augment
+from pipeline.models.resampling import Size
+from pipeline.training.augmentation import augment
 from pipeline.training.batches import Batches, OtherBatches, Picked
 from pipeline.training.processes import Processes
 
