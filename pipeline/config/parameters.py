@@ -201,12 +201,13 @@ class EvaluationSettings(Section):
 
     batch_size: images at once.
     directions: task vectors that are propagated at once through the linearised encoder.
-    edits: edited models that are evaluated at once in weight space, each with weights of its own in memory.
+    edits: edited models that are evaluated at once in weight space, each with weights of its own in memory; ``null``:
+    as many as was measured to be fastest for such a device and encoder.
     """
 
     batch_size: PositiveInt
     directions: PositiveInt
-    edits: PositiveInt
+    edits: PositiveInt | None
 
 
 class AnalysisSettings(Section):
