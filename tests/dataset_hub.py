@@ -5,7 +5,7 @@ import io
 import json
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
@@ -36,6 +36,7 @@ class Hub:
     gated: set[str] = field(default_factory=set)
     slow: int = 0
     requests: list[str] = field(default_factory=list)
+    ranges: list[str | None] = field(default_factory=list)
     port: int = 0
 
     @property
@@ -77,10 +78,12 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_HEAD(self) -> None:
-        self.answer(with_body=False)
+        with suppress(ConnectionError):  # the client did not wait
+            self.answer(with_body=False)
 
     def do_GET(self) -> None:
-        self.answer(with_body=True)
+        with suppress(ConnectionError):
+            self.answer(with_body=True)
 
     def answer(self, with_body: bool) -> None:
         path = unquote(urlsplit(self.path).path)
@@ -136,6 +139,8 @@ class Handler(BaseHTTPRequestHandler):
         content = files[name]
         served = self.hub.tampered.get(name, content)
         wanted = self.headers.get("Range")
+        if with_body:
+            self.hub.ranges.append(wanted)
         start = int(wanted.removeprefix("bytes=").split("-")[0]) if wanted else 0
         etag = sha256(content) if large(name) else hashlib.sha1(content).hexdigest()
         self.send_response(206 if start else 200)

@@ -219,8 +219,17 @@ def test_a_cut_file_goes_on_where_it_broke_off(place: Place, monkeypatch: pytest
     record = place.get()
     lose_cache(place)
     place.hub.failures = [("cut", "")]
-    place.hub.requests.clear()
+    place.hub.ranges.clear()
     assert place.get(record) == record
+    first, second, *others = place.hub.ranges
+    assert first is None
+    assert second is not None
+    assert (
+        0
+        < int(second.removeprefix("bytes=").removesuffix("-"))
+        <= len(pets()["data/train-00000-of-00003.parquet"]) // 2
+    )
+    assert others == [None] * 3
 
 
 @pytest.mark.parametrize(
