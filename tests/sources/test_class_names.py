@@ -82,6 +82,23 @@ def names_in_card_of(classes: list[str]) -> list[str] | None:
         return names_in_card(readme, "label", "data")
 
 
+def test_of_a_card_with_several_configurations_one_is_read(tmp_path: Path) -> None:
+    """As svhn's."""
+    readme = tmp_path / "README.md"
+    entry = "- config_name: {0}\n  features:\n  - name: label\n    dtype:\n      class_label:\n        names:\n"
+    entry += "          '1': b{0}\n          '0': a{0}\n"
+    readme.write_text("---\ndataset_info:\n" + entry.format("full") + entry.format("cropped") + "---\n")
+    assert names_in_card(readme, "label", "cropped") == ["acropped", "bcropped"]
+    assert names_in_card(readme, "label", "other") is None
+    assert names_in_card(readme, "digits", "full") is None
+
+
+@pytest.mark.parametrize("content", ["# no metadata\n", "---\nlicense: mit\n---\n"])
+def test_a_card_without_features_has_no_names(content: str, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(content)
+    assert names_in_card(tmp_path / "README.md", "label", "default") is None
+
+
 def test_imagenets_own_names_do_not_pass_for_ours_in_another_order() -> None:
     """Curated names, many of which are not the dataset's: none of them is another label's."""
     task = load_task("imagenet")
