@@ -135,7 +135,7 @@ def test_base_is_restored_when_embedding_fails(
     space: WeightSpace, batches: list[Tensor], base: dict[str, Tensor]
 ) -> None:
     with pytest.raises(Exception, match=r"."):
-        list(space.embeddings(EDITS[1:2], [torch.zeros(1, 3, 5, 5, dtype=torch.uint8)]))
+        list(space.embeddings(EDITS[1:2], [torch.zeros(1, 4, 32, 32, dtype=torch.uint8)]))
     assert_at(space, base)
 
 
