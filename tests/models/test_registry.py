@@ -30,7 +30,7 @@ def test_unknown_model_names_the_legal_ones() -> None:
     assert str(error.value) == f"model 'ViT-B-31' is unknown; legal are {', '.join(model_names())}"
 
 
-HUB = {"kind": "hub", "repository": "a/b", "filename": "c", "revision": "0" * 40, "sha256": "0" * 64}
+HUB = {"kind": "hub", "repository": "a/b", "filename": "c.safetensors", "revision": "0" * 40, "sha256": "0" * 64}
 CONTENT: dict[str, Any] = {
     "name": "net",
     "version": 1,
