@@ -121,13 +121,13 @@ def test_evaluations_are_models_times_paradigms(composed: Composed, tmp_path: Pa
 
 def test_a_recipe_that_several_paradigms_share_is_trained_once() -> None:
     penalty = SimpleNamespace(others="some")
-    recipes = {name: SimpleNamespace(regulariser=regulariser) for name, regulariser in (("a", penalty), ("b", None))}
+    recipes = {name: SimpleNamespace(regulariser=of, start=None) for name, of in (("a", penalty), ("b", None))}
     paradigm = {
         name: SimpleNamespace(recipe=recipe, evaluated_in="weight") for name, recipe in zip("pqr", "bab", strict=True)
     }
     names: dict[str, Any] = {"models": ["m"], "tasks": ["t"], "control": "c", "paradigms": ["p", "q", "r"]}
     incremental = SimpleNamespace(orders=[])
-    chosen: Any = SimpleNamespace(**names, paradigm=paradigm, recipe=recipes, incremental=incremental)
+    chosen: Any = SimpleNamespace(**names, paradigm=paradigm, recipe=recipes, imported={}, incremental=incremental)
     entries = derive(chosen)
     assert tuple(entries) == DERIVED
     assert entries["recipes"] == ["b", "a"]
@@ -221,6 +221,7 @@ recipe:
     trained_in: weight
     regulariser: { name: my_penalty, weight: 0.1, options: { strength: 2.0, loud: true }, others: null }
     extension: { path: extensions/mine.py, sha256: "${sha256:extensions/mine.py}" }
+    start: null
 paradigm:
   mine: { recipe: mine, evaluated_in: tangent, negation_grid: null }
 """

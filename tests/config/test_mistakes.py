@@ -85,7 +85,7 @@ MISTAKES: dict[str, tuple[Change, list[str]]] = {
     ),
     "unknown key of a recipe": (
         set_at("recipe.standard.space", "weight"),
-        ["'recipe.standard.space'", "here are trainable, trained_in, regulariser, extension"],
+        ["'recipe.standard.space'", "here are trainable, trained_in, regulariser, extension, start"],
     ),
     "unknown key of a regulariser": (
         set_at("recipe.tau_jp.regulariser.lambda", 1),

@@ -136,6 +136,7 @@ recipe:
     extension:
       path: extensions/norms.py
       sha256: ${sha256:extensions/norms.py}
+    start: null
 schedule:
   norms: { lr: 1e-3, length: 0.5 }
 paradigm:

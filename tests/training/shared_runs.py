@@ -107,7 +107,7 @@ def run(
         lr=None, batch_size=of.batch_size, weight_decay=0.1, warmup=0.1, max_grad_norm=0.5, crop_padding=1,
         precision="fp32", accumulation=accumulation, processes=processes.count,
     )  # fmt: skip
-    recipe = Recipe(trainable=of.trainable, trained_in=of.space, regulariser=of.regulariser, extension=None)
+    recipe = Recipe(trainable=of.trainable, trained_in=of.space, regulariser=of.regulariser, extension=None, start=None)
     trainable = make_trainable(encoder(of.generic), recipe)
     if of.space == "tangent":
         assert isinstance(trainable._propagate, GenericTangent) == of.generic  # pyright: ignore[reportAttributeAccessIssue]
