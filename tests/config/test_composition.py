@@ -17,6 +17,7 @@ from pipeline.config import LegalNames, load_parameters
 from pipeline.config.derived import DERIVED, derive
 from pipeline.models import model_names
 from pipeline.tasks import task_names
+from tauflow.composition import compose
 
 Content = dict[str, Any]
 Composed = Callable[..., Content]
@@ -249,3 +250,51 @@ def test_a_new_paradigm_is_one_file(tmp_path: Path) -> None:
     # Its penalty sees no other task's images.
     assert (parameters.plain_recipes, parameters.regularised_recipes) == (["mine", "standard"], [])
     assert list(parameters.evaluations) == ["mini-clip-mine", "mini-clip-standard"]
+
+
+IMPORTED = """# @package _global_
+defaults:
+  - tau_jp
+  - _self_
+paradigms: [theirs, onwards, further]
+imported:
+  theirs: { trained_in: weight }
+recipe:
+  onwards:
+    trainable: all
+    trained_in: tangent
+    regulariser: ${recipe.tau_jp.regulariser}
+    extension: null
+    start: theirs
+  further: { trainable: all, trained_in: weight, regulariser: null, extension: null, start: ours }
+  ours: { trainable: all, trained_in: weight, regulariser: null, extension: null, start: null }
+schedule:
+  onwards: { lr: 1e-4, length: 0.5 }
+  further: { lr: 1e-4, length: 0.5 }
+  ours: { lr: 1e-4, length: 0.5 }
+paradigm:
+  theirs: { recipe: theirs, evaluated_in: weight, negation_grid: null }
+  onwards: { recipe: onwards, evaluated_in: tangent, negation_grid: null }
+  further: { recipe: further, evaluated_in: weight, negation_grid: null }
+"""
+
+
+def test_imported_recipes_and_what_starts_from_them(tmp_path: Path) -> None:
+    """What is imported trains nowhere; what starts elsewhere trains in a stage of its own, and needs its start."""
+    shutil.copytree(ROOT / "conf", tmp_path / "conf", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "conf" / "paradigm" / "imported.yaml").write_text(IMPORTED, encoding="utf-8")
+    compose(tmp_path, ["suite=tiny", "paradigm=imported"])
+    parameters = load_parameters(tmp_path / "params.yaml", LEGAL)
+    assert parameters.recipes == ["theirs", "onwards", "further", "ours"]
+    assert parameters.imported_recipes == ["theirs"]
+    assert parameters.trained_recipes == ["onwards", "further", "ours"]
+    assert (parameters.plain_recipes, parameters.regularised_recipes) == (["ours"], [])
+    assert parameters.tangent_recipes == ["onwards"]
+    assert parameters.continued == {
+        f"mini-clip-{task}-{recipe}": {"model": "mini-clip", "task": task, "recipe": recipe, "start": start}
+        for task in parameters.tasks
+        for recipe, start in (("onwards", "theirs"), ("further", "ours"))
+    }
+    # The regulariser of `onwards` has seen every task.
+    assert list(parameters.incremental_evaluations) == ["mini-clip-theirs-0", "mini-clip-further-0"]
+    assert parameters.incremental_recipes == []
