@@ -46,10 +46,10 @@ from pipeline.training.feed import Feed, StepData
 OTHERS = OtherTasks(tasks=["other"], control=None, mode="cyclic", batch_size=16)
 TAU_JP = RegulariserSettings(name="tau_jp", weight=0.1, options={"norm": "l2"}, others=OTHERS)
 RECIPES = {
-    "standard": Recipe(trainable="all", trained_in="weight", regulariser=None, extension=None),
-    "attention": Recipe(trainable="attention", trained_in="weight", regulariser=None, extension=None),
-    "ntk": Recipe(trainable="all", trained_in="tangent", regulariser=None, extension=None),
-    "tau_jp": Recipe(trainable="all", trained_in="tangent", regulariser=TAU_JP, extension=None),
+    "standard": Recipe(trainable="all", trained_in="weight", regulariser=None, extension=None, start=None),
+    "attention": Recipe(trainable="attention", trained_in="weight", regulariser=None, extension=None, start=None),
+    "ntk": Recipe(trainable="all", trained_in="tangent", regulariser=None, extension=None, start=None),
+    "tau_jp": Recipe(trainable="all", trained_in="tangent", regulariser=TAU_JP, extension=None, start=None),
 }
 # What `benchmarks.steps` calls the step of each.
 PRODUCTS = {"standard": "standard", "attention": "attention", "ntk": "tangent", "tau_jp": "tau_jp cyclic"}

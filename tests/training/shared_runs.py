@@ -108,7 +108,7 @@ def run(
         max_grad_norm=0.5, augmentation=PaddedCrop(kind="padded_crop", padding=1), precision="fp32",
         accumulation=accumulation, processes=processes.count, checkpointing=False, compile=False,
     )  # fmt: skip
-    recipe = Recipe(trainable=of.trainable, trained_in=of.space, regulariser=of.regulariser, extension=None)
+    recipe = Recipe(trainable=of.trainable, trained_in=of.space, regulariser=of.regulariser, extension=None, start=None)
     trainable = make_trainable(encoder(of.generic), recipe)
     if of.space == "tangent":
         assert isinstance(trainable._propagate, GenericTangent) == of.generic  # pyright: ignore[reportAttributeAccessIssue]
