@@ -22,12 +22,18 @@ class Section(BaseModel):
 
 
 class PrepareSettings(Section):
-    """Sizes and seed of the splits."""
+    """Sizes and seed of the splits, and height and width of their images.
+
+    ``max_images`` limits every split, ``control_train_images`` the control's ``train``, which only regularisers see. At
+    ``resolution`` ``None`` images keep their size.
+    """
 
     val_fraction: Fraction
     val_max: PositiveInt
     val_seed: Seed
     max_images: PositiveInt | None
+    control_train_images: PositiveInt | None
+    resolution: PositiveInt | None
 
 
 class PaddedCrop(Section):
