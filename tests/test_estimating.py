@@ -27,6 +27,9 @@ from tauflow.estimating import estimate, works
 from tauflow.planning import plan
 from tauflow.task_sizes import task_size
 
+# DVC's own use of pygtrie.
+pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value will soon raise:DeprecationWarning")
+
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
 
@@ -159,7 +162,7 @@ def test_rows_of_a_small_study(make_parameters: Any, elsewhere: Path) -> None:
     assert trained.peak_bytes is None
     assert rows["finetune_regularised mini-clip tau_jp"].steps == 18
     timed = [row for row in rows.values() if row.group.startswith(("finetune", "features", "alpha", "single"))]
-    assert len(timed) == 9
+    assert len(timed) == 8
     assert all(0 < row.seconds < 3600 for row in timed)
     assert not any(row.unknown for row in rows.values())
     visual = build_clip(load_model_definition("mini-clip")).get_submodule("visual")
