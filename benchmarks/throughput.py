@@ -137,7 +137,7 @@ def matmul_flops(device: torch.device, bf16: bool) -> float:
     for _ in range(20):
         began = time.perf_counter()
         for _ in range(5):
-            a @ b
+            torch.matmul(a, b)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         best = min(best, (time.perf_counter() - began) / 5)
