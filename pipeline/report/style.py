@@ -26,8 +26,13 @@ _MARKERS = (
 )
 _DASHES = (("solid", "-"), ("dash", "--"), ("dot", ":"), ("dashdot", "-."))
 
-# Sequential maps that print in grey; diverging for signed numbers. Plotly's names are the same in capitals.
+# Sequential maps that print in grey; diverging for signed numbers. Plotly's name of the first is the same in capitals.
 SEQUENTIAL, DIVERGING = "viridis", "RdBu_r"
+
+# Where a cell holds its number, colours stay so light that black text has a contrast of 4.5 : 1.
+TEXT_ON_CELLS = "#111111"
+LIGHT_SEQUENTIAL = ("#f7fbff", "#5aa2d4")
+LIGHT_DIVERGING = ("#6aaed6", "#f7f7f7", "#e9967a")
 
 
 @dataclass(frozen=True)

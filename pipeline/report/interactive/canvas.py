@@ -4,11 +4,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from pipeline.report.style import COLOURS, DIVERGING, SEQUENTIAL
-
-# Plotly has matplotlib's maps under capitalised names, and the diverging one the other way round.
-SEQUENTIAL_SCALE = SEQUENTIAL.capitalize()
-DIVERGING_SCALE, DIVERGING_REVERSED = DIVERGING.removesuffix("_r"), not DIVERGING.endswith("_r")
+from pipeline.report.style import COLOURS
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
 

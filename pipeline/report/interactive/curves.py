@@ -13,6 +13,8 @@ from pipeline.report.interactive.canvas import new_figure
 from pipeline.report.style import COLOURS, looks
 
 ACCURACIES = {"accuracy": "mean accuracy", "normalized": "mean normalised accuracy"}
+# Of more points, a line's markers would run into each other.
+_MARKED = 25
 SETTINGS = {"tuned": "tuned α", "alpha_1": "α = 1"}
 
 
@@ -183,7 +185,7 @@ def _add_line(
         x=x,
         y=y if digits is None else y.round(digits),
         error_y=error,
-        mode="lines+markers",
+        mode="lines+markers" if len(x) <= _MARKED else "lines",
         line={"color": look.colour, "dash": look.dash, "width": 2},
         marker={"symbol": look.marker, "size": 5},
         hovertemplate=f"{hover}<extra>{name}</extra>",

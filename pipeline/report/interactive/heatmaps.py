@@ -10,7 +10,8 @@ from jaxtyping import Float
 from plotly.subplots import make_subplots
 
 from pipeline.measurements import select
-from pipeline.report.interactive.canvas import SEQUENTIAL_SCALE, new_figure
+from pipeline.report.interactive.canvas import new_figure
+from pipeline.report.style import SEQUENTIAL
 
 # Column of the table → what its distance is between. Above all values of the first, colours do not change.
 DISTANCES = {"error": "predictions", "divergence": "representations, nats"}
@@ -34,8 +35,6 @@ def pair_comparison(heatmaps: Mapping[str, pd.DataFrame], tasks: Sequence[str]) 
     make_subplots(
         rows=2,
         cols=len(paradigms),
-        shared_xaxes=True,
-        shared_yaxes=True,
         horizontal_spacing=0.02,
         vertical_spacing=0.05,
         column_titles=paradigms,
@@ -56,16 +55,18 @@ def pair_comparison(heatmaps: Mapping[str, pd.DataFrame], tasks: Sequence[str]) 
         figure.add_trace(trace, row=row + 1, col=column + 1)
         number = str(position + 1) if position else ""
         axes = {"xref": f"x{number}", "yref": f"y{number}"}
+        # All zoom as one; numbers stand under the lower row and beside the first column.
+        linked = ({"matches": "x"}, {"matches": "y"}) if position else ({}, {})
+        figure.update_xaxes(linked[0], showticklabels=row == 1, row=row + 1, col=column + 1)
+        figure.update_yaxes(linked[1], showticklabels=column == 0, row=row + 1, col=column + 1)
         figure.add_shape(type="rect", x0=0, x1=1, y0=0, y1=1, line={"color": "#ff5a36", "width": 2}, **axes)
-    figure.update_xaxes(matches="x")
-    figure.update_yaxes(matches="y")
     _add_coloraxes(figure, heatmaps)
     pairs = list(itertools.combinations(tasks, 2))
     menu = [
         _button("mean over pairs", [_mean_grid(heatmaps[p], d) for d, p in panels], ("task 1", "task 2"), paradigms)
     ]
     for pair in pairs:
-        grids = [_pair_grid(heatmaps[paradigm], pair, distance) for distance, paradigm in panels]
+        grids = [pair_grid(heatmaps[paradigm], pair, distance) for distance, paradigm in panels]
         menu.append(_button(" and ".join(pair), grids, pair, paradigms))
     figure.layout.updatemenus = [{"buttons": menu, "x": 0, "xanchor": "left", "y": 1.22, "yanchor": "top"}]
     figure.update_layout(_axis_titles(("task 1", "task 2"), paradigms))
@@ -93,7 +94,7 @@ def all_pairs(points: pd.DataFrame, tasks: Sequence[str], paradigm: str, diverge
             if i == j or (i > j) != (distance == "error"):
                 continue
             pair = (str(tasks[min(i, j)]), str(tasks[max(i, j)]))
-            grid = _pair_grid(points, pair, distance)
+            grid = pair_grid(points, pair, distance)
             top, left = i * (len(alphas) + 1), j * (len(alphas) + 1)
             # Rows are the row task's α, the largest on top.
             tile = (grid.T if i < j else grid)[::-1]
@@ -112,7 +113,7 @@ def all_pairs(points: pd.DataFrame, tasks: Sequence[str], paradigm: str, diverge
     figure.update_xaxes(tickvals=[columns[k * step + middle] for k in range(len(tasks))], tickangle=-90, **ticks)
     figure.update_yaxes(tickvals=[rows[k * step + middle] for k in range(len(tasks))], autorange="reversed", **ticks)
     for distance, top in (("error", _ERROR_TOP), ("divergence", divergence_top)):
-        scale = {"colorscale": SEQUENTIAL_SCALE, "cmin": 0, "cmax": top, "showscale": False}
+        scale = {"colorscale": SEQUENTIAL.capitalize(), "cmin": 0, "cmax": top, "showscale": False}
         figure.layout[_coloraxis(distance)] = scale
     return figure
 
@@ -126,8 +127,8 @@ def _alphas(points: pd.DataFrame) -> Float[np.ndarray, " alphas"]:
     return np.unique(points["alpha_1"].to_numpy())
 
 
-def _pair_grid(points: pd.DataFrame, pair: Pair, distance: str) -> Grid:
-    """Rows are α₂, columns α₁."""
+def pair_grid(points: pd.DataFrame, pair: Pair, distance: str) -> Grid:
+    """ξ of a pair: rows are α₂, columns α₁."""
     of_pair = select(points, first=pair[0], second=pair[1])
     return of_pair.pivot(index="alpha_2", columns="alpha_1", values=distance).to_numpy().round(4)
 
@@ -146,7 +147,7 @@ def _add_coloraxes(figure: go.Figure, heatmaps: Mapping[str, pd.DataFrame]) -> N
     for row, (distance, name) in enumerate(DISTANCES.items()):
         title = {"text": f"ξ, {name}", "side": "right"}
         bar = {"len": 0.5, "y": 0.76 - 0.53 * row, "thickness": 12, "title": title}
-        scale = {"colorscale": SEQUENTIAL_SCALE, "cmin": 0, "cmax": tops[distance], "colorbar": bar}
+        scale = {"colorscale": SEQUENTIAL.capitalize(), "cmin": 0, "cmax": tops[distance], "colorbar": bar}
         figure.layout[_coloraxis(distance)] = scale
 
 

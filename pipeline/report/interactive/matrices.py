@@ -3,12 +3,8 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from pipeline.report.interactive.canvas import (
-    DIVERGING_REVERSED,
-    DIVERGING_SCALE,
-    SEQUENTIAL_SCALE,
-    new_figure,
-)
+from pipeline.report.interactive.canvas import new_figure
+from pipeline.report.style import LIGHT_DIVERGING, LIGHT_SEQUENTIAL, TEXT_ON_CELLS
 
 
 def task_matrix(
@@ -26,21 +22,19 @@ def task_matrix(
     """
     rows, columns = axes
     figure = new_figure(380, title=title, margin={"l": 70, "r": 12, "t": 36, "b": 84})
-    scale = DIVERGING_SCALE if signed else SEQUENTIAL_SCALE
     figure.add_heatmap(
         x=list(matrix.columns),
         y=list(matrix.index),
         z=matrix.round(4).to_numpy(dtype="float32"),
         zmin=-largest if signed else 0.0,
         zmax=largest,
-        colorscale=scale,
-        reversescale=signed and DIVERGING_REVERSED,
+        colorscale=list(LIGHT_DIVERGING if signed else LIGHT_SEQUENTIAL),
         xgap=1,
         ygap=1,
         showscale=False,
         hoverongaps=False,
         texttemplate=f"%{{z:.{digits}f}}",
-        textfont={"size": 9},
+        textfont={"size": 9, "color": TEXT_ON_CELLS},
         hovertemplate=f"{rows}: %{{y}}<br>{columns}: %{{x}}<br>%{{z:.{max(digits, 3)}f}}<extra>{title}</extra>",
     )
     figure.update_xaxes(title=columns, tickangle=-90, showgrid=False, zeroline=False)

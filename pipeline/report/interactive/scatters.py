@@ -21,9 +21,7 @@ def interference(results: pd.DataFrame, paradigms: Sequence[str], tasks: Sequenc
         paradigms: in their order.
         tasks: of the task vectors.
     """
-    figure = new_figure(
-        420, xaxis={"title": "τJp(t, s)", "type": "log", "dtick": "D2"}, yaxis={"title": "drop of task s, points"}
-    )
+    figure = new_figure(420, xaxis={"title": "τJp(t, s)", "type": "log"}, yaxis={"title": "drop of task s, points"})
     other = ~np.eye(len(tasks), dtype=bool)
     names = np.array([[f"τ of {vector}, images of {data}" for data in tasks] for vector in tasks])[other]
     for paradigm, look in looks(paradigms).items():
@@ -31,6 +29,8 @@ def interference(results: pd.DataFrame, paradigms: Sequence[str], tasks: Sequenc
         moved, drop = (pair_matrix(of, metric, tasks, tasks).to_numpy()[other] for metric in ("tau_jp", "drop"))
         hover = "%{text}<br>τJp = %{x:.3f}, drop %{y:.1f} points"
         _add_points(figure, look, paradigm, moved.round(5), (100 * drop).round(2), names, hover)
+    ticks = [digit * 10.0**power for power in range(-3, 4) for digit in (1, 2, 5)]
+    figure.update_xaxes(tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
     return figure
 
 
@@ -83,16 +83,12 @@ def cost(results: pd.DataFrame, costs: Mapping[str, Cost], paradigms: Sequence[s
                 "arrayminus": [row["value"] - row["ci_low"]],
                 "width": 4,
             },
-            mode="markers+text",
-            text=[paradigm],
-            textposition="middle right",
-            cliponaxis=False,
+            mode="markers",
             marker={
                 "size": 11,
                 "color": looks(paradigms)[paradigm].colour,
                 "symbol": looks(paradigms)[paradigm].marker,
             },
-            showlegend=False,
             hovertemplate=f"{of.milliseconds:.0f} ms, %{{x:.2f}} times the standard step: %{{y:.1f}} %"
             f"<extra>{paradigm}</extra>",
         )
@@ -108,7 +104,7 @@ def published(points: pd.DataFrame, model: str, paradigms: Sequence[str], title:
         paradigms: in their order.
         title: of the column.
     """
-    figure = new_figure(380, title=title, xaxis={"categoryorder": "array", "categoryarray": list(paradigms)})
+    figure = new_figure(460, title=title, xaxis={"categoryorder": "array", "categoryarray": list(paradigms)})
     figure.update_yaxes(title="%")
     for source, look in looks(dict.fromkeys([model, *map(str, points["source"])])).items():
         of = select(points, source=source, title=title)

@@ -14,7 +14,12 @@ def summary_section(study: Study, model: str) -> Section:
     """The results table with the best of each column marked, differences, and what several seeds say."""
     table = results_table(study.results, model, study.control)
     blocks: list[Block] = [
-        Table("summary", table.reset_index(), "", best_cells(study.results, model, table)),
+        Table(
+            "summary",
+            table.reset_index(),
+            "In bold, the best paradigm of each column.",
+            best_cells(study.results, model, table),
+        ),
     ]
     if len(study.models[model].searches) > 1:
         caption = "Differences are paired: in points, on the same test images."

@@ -26,7 +26,7 @@ set_or_remove_dark_class(); // which follows the scheme from then on
 for (const table of document.querySelectorAll("table.sortable")) {
   new DataTable(table, {
     autoWidth: false, info: false, paging: false, searching: false, order: [],
-    layout: { topStart: null, topEnd: null, bottomStart: { buttons: ["copy", "csv"] }, bottomEnd: null },
+    layout: { topStart: null, topEnd: null, bottomStart: { buttons: [{ extend: "copy", title: "" }, "csv"] }, bottomEnd: null },
   });
 }
 document.documentElement.dataset.ready = "yes";
