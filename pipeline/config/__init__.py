@@ -5,23 +5,27 @@ this package need not be a dependency of any stage.
 """
 
 from pipeline.config.parameters import (
+    Choices,
     EvaluationSettings,
     Extension,
     FinetuneSettings,
     Grid,
     IntervalSettings,
     OtherTasks,
+    PaddedCrop,
     Paradigm,
     Parameters,
     PrepareSettings,
     Recipe,
     RegulariserSettings,
+    ResizedCrop,
     Schedule,
     SearchSettings,
 )
-from pipeline.config.validation import LegalNames, load_parameters, load_yaml
+from pipeline.config.validation import LegalNames, checked, load_parameters, load_yaml
 
 __all__ = [
+    "Choices",
     "EvaluationSettings",
     "Extension",
     "FinetuneSettings",
@@ -29,13 +33,16 @@ __all__ = [
     "IntervalSettings",
     "LegalNames",
     "OtherTasks",
+    "PaddedCrop",
     "Paradigm",
     "Parameters",
     "PrepareSettings",
     "Recipe",
     "RegulariserSettings",
+    "ResizedCrop",
     "Schedule",
     "SearchSettings",
+    "checked",
     "load_parameters",
     "load_yaml",
 ]

@@ -79,8 +79,10 @@ def tasks_table(cards: Sequence[TaskCard], control: str) -> pd.DataFrame:
             "task": f"{card.name} (control)" if card.name == control else card.name,
             "version": str(card.version),
             "classes": str(len(card.classes)),
-            **{split: str(card.counts[split]) for split in ("train", "val", "test")},
-            "images": " × ".join(map(str, card.image_size)),
+            "images": " + ".join(str(card.counts[split]) for split in ("train", "val", "test")),
+            "val": "shipped" if card.val_seed is None else f"cut from train, seed {card.val_seed}",
+            "duplicates": ", ".join(f"{count} of {where}" for where, count in card.duplicates.items()),
+            "size": " × ".join(map(str, card.image_size)),
             "source": card.source,
             "licence": card.licence,
         }

@@ -89,7 +89,12 @@ def origins_section(study: Study, model: str) -> Section:
                 "", sources_table(origins.sources, study.dag), "The tables that numbers were read from.", folded=True
             ),
             Table("", vectors_table(origins.vectors), "Task vectors: their θ₀ and the code that trained them."),
-            Table("", tasks_table(study.cards, study.control), "Tasks, and images per split.", folded=True),
+            Table(
+                "",
+                tasks_table(study.cards, study.control),
+                "Tasks; images of train + val + test. data/records/ says what was downloaded.",
+                folded=True,
+            ),
             Text(yaml.safe_dump(dict(study.parameters), sort_keys=False, allow_unicode=True, width=100), listing=True),
         ],
     )
