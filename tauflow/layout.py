@@ -15,6 +15,10 @@ RESULTS = REPORTS / "results.csv"
 SUMMARY = REPORTS / "summary.md"
 METRICS = REPORTS / "metrics.json"
 SEEDS = REPORTS / "seeds"
+REPORT = REPORTS / "index.html"
+TABLES = REPORTS / "tables"
+FIGURES = REPORTS / "figures"
+DAG = Path("dvc.yaml")
 
 
 def raw(task: str) -> Path:
@@ -125,3 +129,8 @@ def comparison(model: str) -> Path:
 def metrics(model: str, paradigm: str, stage: str) -> Path:
     """A stage's means over tasks, or the coefficients that it chose: small, and in git."""
     return REPORTS / model / paradigm / f"{stage}.json"
+
+
+def training_steps(model: str) -> Path:
+    """The record of how long a model's training steps take; committed, not an output."""
+    return Path("benchmarks") / "records" / f"training_steps_{model}.json"
