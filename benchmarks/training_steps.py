@@ -8,8 +8,8 @@ A step is one forward and backward pass, without the optimiser. In the table, wi
   other work on the same cores disturbs least.
 - products: operations of the matrix products and convolutions alone, the floor of the time's ratio.
 - memory: the peak above what is held before the step, which is activations, gradients and whatever else the step
-  makes, but neither weights nor images; and the peak in total, on the CPU that of the whole process with its
-  libraries, on a GPU that of the tensors. Every variant is measured in a process of its own.
+  makes, but neither weights nor images; and the peak in total. On the CPU that is the whole process with its
+  libraries, and every variant is measured in a process of its own; on a GPU it is the tensors.
 """
 
 import json
@@ -65,9 +65,12 @@ def measure(setting: Setting, compared: list[str] | None, repeats: int) -> Rows:
     """Every column, and (seconds, CPU seconds) of every repeat, by variant."""
     shapes_only = variants(Workbench(replace(setting, device="meta", precision=Precision.FP32)))
     names = ["standard", *compared] if compared else list(shapes_only)
-    memory = {name: _memory_in_own_process(setting, name) for name in names}
     operations = {name: _products(shapes_only[name]) for name in names}
     steps = variants(Workbench(setting))
+    if torch.device(setting.device).type == "cuda":
+        memory = {name: _memory(steps[name], setting.device) for name in names}
+    else:
+        memory = {name: _memory_in_own_process(setting, name) for name in names}
     seconds = _timings({name: steps[name] for name in names}, repeats, setting.device)
     medians = {name: statistics.median(wall for wall, _ in repeated) for name, repeated in seconds.items()}
     return {
@@ -101,6 +104,11 @@ def _products(step: Step) -> int:
     with FlopCounterMode(display=False) as counter:
         step()
     return counter.get_total_flops()
+
+
+def _memory(step: Step, device: str) -> dict[str, int]:
+    peak = peak_memory(step, device)
+    return {"step_bytes": peak.step, "total_bytes": peak.total}
 
 
 def _memory_in_own_process(setting: Setting, variant: str) -> dict[str, int]:
@@ -142,8 +150,7 @@ def main(
     """Print the table and how it compares with what is aimed at and, with --json, write it."""
     setting = Setting(model, batch, size, threads, device, precision, other_batch, other_tasks)
     if memory_of:
-        peak = peak_memory(variants(Workbench(setting))[memory_of], device)
-        print(json.dumps({"step_bytes": peak.step, "total_bytes": peak.total}))
+        print(json.dumps(_memory(variants(Workbench(setting))[memory_of], device)))
         return
     rows = measure(setting, variant, repeats)
     console = Console()

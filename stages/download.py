@@ -1,22 +1,24 @@
-"""download@task: the original images of a task, whatever their source."""
+"""download@task: the original images of a task, whatever their source, and a record of them that git keeps."""
+
+from pathlib import Path
 
 import typer
 
-from pipeline.sources.download import download
-from pipeline.tasks import load_task, write_split
+from pipeline.sources.download import Roots, download
+from pipeline.sources.record import Record
+from pipeline.tasks import load_task
 from tauflow import layout
 from tauflow.stage import run_stage
 
 
 def main(task: str) -> None:
-    """Write one file per split that the source ships."""
+    """Fetch every split that the source ships; what was recorded before must come again."""
     with run_stage("download", task) as stage:
-        definition = load_task(task)
-        splits = download(definition, layout.MINI_SOURCES)
-        for name, images in splits.items():
-            path = layout.raw(task) / f"{name}.safetensors"
-            write_split(path, images, {"task": task, "version": definition.version, "split": name})
-        stage.journal.metrics({f"images.{name}": len(images) for name, images in splits.items()})
+        known = Record.read(layout.record(task))
+        roots = Roots(Path(), layout.MINI_SOURCES)
+        record = download(load_task(task), roots, layout.raw(task), known)
+        record.write(layout.record(task))
+        stage.journal.metrics({"bytes": sum(file.bytes for file in record.files.values())})
 
 
 if __name__ == "__main__":

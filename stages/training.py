@@ -55,11 +55,20 @@ def read_fine_tuning(
     head = read_head(layout.head(model, task))
     train = read_split(layout.split(task, "train"), len(head.classes))
     others = {other: read_unlabelled(layout.split(other, "train")) for other in other_tasks}
-    schedule = params.schedule[recipe]
-    epochs = params.epochs[task] * schedule.length
-    regulariser = params.recipe[recipe].regulariser
-    plan = Plan(params.finetune, params.finetune.lr or schedule.lr, epochs, params.seed, regulariser)
-    return FineTuning(encoder, TrainingData(train, head, others), plan, pretrained.sha256)
+    return FineTuning(encoder, TrainingData(train, head, others), plan_of(params, task, recipe), pretrained.sha256)
+
+
+def plan_of(params: Parameters, task: str, recipe: str) -> Plan:
+    """What the parameters say of a fine-tuning."""
+    schedule, settings = params.schedule[recipe], params.finetune
+    return Plan(
+        settings=settings,
+        lr=settings.lr or schedule.lr,
+        epochs=params.epochs[task] * schedule.length,
+        seed=params.seed,
+        regulariser=params.recipe[recipe].regulariser,
+        steps=round(settings.steps * schedule.length) if settings.steps else None,
+    )
 
 
 def _read_start(path: Path, base_sha256: str) -> dict[str, Tensor]:

@@ -18,8 +18,13 @@ SEEDS = REPORTS / "seeds"
 
 
 def raw(task: str) -> Path:
-    """The original images of a task: one file per split that its source ships."""
+    """The original images of a task, by the splits that its source ships."""
     return DATA / "raw" / task
+
+
+def record(task: str) -> Path:
+    """What was downloaded, of which commit and hash; in git."""
+    return DATA / "records" / f"{task}.json"
 
 
 def task_card(task: str) -> Path:

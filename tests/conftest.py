@@ -13,7 +13,15 @@ import torch
 from hypothesis import settings
 from torch import Tensor, nn
 
-from pipeline.config import Extension, FinetuneSettings, IntervalSettings, OtherTasks, Recipe, RegulariserSettings
+from pipeline.config import (
+    Extension,
+    FinetuneSettings,
+    IntervalSettings,
+    OtherTasks,
+    PaddedCrop,
+    Recipe,
+    RegulariserSettings,
+)
 from pipeline.editing import TaskVector
 from pipeline.files import fingerprint
 from pipeline.models.checkpoints import Provenance, Space
@@ -176,12 +184,16 @@ def finetune_settings() -> FinetuneSettings:
         lr=None,
         batch_size=8,
         weight_decay=0.0,
+        steps=None,
         warmup=0.1,
+        warmup_steps=None,
         max_grad_norm=1.0,
-        crop_padding=1,
+        augmentation=PaddedCrop(kind="padded_crop", padding=1),
         precision="fp32",
         accumulation=1,
         processes=1,
+        checkpointing=False,
+        compile=False,
     )
 
 

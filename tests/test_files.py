@@ -17,10 +17,12 @@ from pipeline.files import (
     atomic_write,
     file_sha256,
     fingerprint,
+    map_arrays,
     read_arrays,
     read_json,
     write_arrays,
     write_json,
+    write_streamed,
     write_text,
 )
 
@@ -198,6 +200,72 @@ def test_changed_metadata_is_noticed(written: Path) -> None:
     with pytest.raises(UserError, match="SHA-256") as error:
         read_arrays(written)
     one_line(error, written)
+
+
+@given(st.integers(0, 7), st.lists(st.integers(0, 3), max_size=5))
+def test_streamed_blocks_give_the_same_bytes(
+    tmp_path_factory: pytest.TempPathFactory, labels: int, blocks: list[int]
+) -> None:
+    images = np.random.default_rng(labels).integers(0, 256, (sum(blocks), 3, 2), dtype=np.uint8)
+    others = {"labels": np.arange(labels), "scores": np.ones(3, np.float32)}
+    directory = tmp_path_factory.mktemp("streamed")
+    write_arrays(directory / "whole", {"images": images, **others}, METADATA)
+    parts = np.split(images, np.cumsum(blocks)[:-1]) if blocks else []
+    write_streamed(directory / "streamed", "images", images.shape, iter(parts), others, METADATA)
+    assert (directory / "streamed").read_bytes() == (directory / "whole").read_bytes()
+
+
+def test_a_stream_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="6 bytes less"):
+        write_streamed(tmp_path / "s", "images", (4, 3), iter([np.zeros((2, 3), np.uint8)]), {}, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_mapped_arrays_are_those_that_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    images = np.arange(60, dtype=np.uint8).reshape(5, 3, 4)
+    write_arrays(path, {"images": images, "labels": np.arange(5), "none": np.empty((0, 3), np.uint8)}, METADATA)
+    content = path.read_bytes()
+    arrays, metadata = map_arrays(path)
+    assert metadata == METADATA
+    np.testing.assert_array_equal(arrays["images"], images)
+    np.testing.assert_array_equal(arrays["labels"], np.arange(5))
+    assert arrays["none"].shape == (0, 3)
+    arrays["images"][0] = 9  # a copy's page, as for an array in memory
+    assert path.read_bytes() == content
+    path.unlink()  # as DVC does before it writes another
+    np.testing.assert_array_equal(arrays["images"][1:], images[1:])
+
+
+def test_mapped_damage_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    write_arrays(path, {"images": np.arange(60, dtype=np.uint8)}, {})
+    content = bytearray(path.read_bytes())
+    path.write_bytes(content[:-1])
+    with pytest.raises(UserError, match="damaged"):
+        map_arrays(path)
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="SHA-256"):
+        map_arrays(path)
+    path.unlink()
+    with pytest.raises(UserError, match="no such file"):
+        map_arrays(path)
+
+
+def memory() -> int:
+    """Bytes that this process holds, the page cache's left out."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon")]
+    return int(line.split()[1]) << 10
+
+
+def test_mapping_takes_no_memory_for_what_is_not_used(tmp_path: Path) -> None:
+    path, shape = tmp_path / "a", (96, 1 << 20)
+    write_streamed(path, "images", shape, (np.full((1, shape[1]), i, np.uint8) for i in range(96)), {}, {})
+    before = memory()
+    arrays, _ = map_arrays(path)
+    assert memory() - before < 8 << 20
+    assert arrays["images"][95, 7] == 95
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {"format": "pt"}, {"tauflow": "[1]"}, {"tauflow": "{"}])

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.timeout(360)
 # A stage that starts itself on two processes, as those that train do.
 DEMO = """
 import os, sys
+import torch
 from pathlib import Path
 from pipeline.errors import UserError
 from pipeline.training.processes import joined
@@ -31,7 +32,7 @@ from tauflow.torchrun import is_worker
 with run_stage("demo", *sys.argv[1:]) as stage, joined() as processes:
     rank = processes.rank
     assert is_worker()
-    stage.journal.metrics({"rank": float(rank), "sum": processes.total(rank + 1.0)[0]}, 7)
+    stage.journal.metrics({"rank": float(rank), "sum": processes.total(torch.tensor(rank + 1.0)).item()}, 7)
     Path(f"worker_{rank}").write_text(f"{stage.name} {sys.argv[2:]}")
     if sys.argv[1] == "fails":
         raise UserError(f"process {rank} is unhappy")

@@ -10,6 +10,8 @@ from pipeline.config.derived import derive, needed_recipes
 PositiveInt = Annotated[int, Field(gt=0, strict=True)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+PositiveFraction = Annotated[float, Field(gt=0, le=1)]
+Switch = Annotated[bool, Field(strict=True)]
 Seed = Annotated[int, Field(ge=0, strict=True)]
 
 
@@ -20,31 +22,64 @@ class Section(BaseModel):
 
 
 class PrepareSettings(Section):
-    """Sizes and seed of the splits."""
+    """Sizes and seed of the splits, and height and width of their images.
+
+    ``max_images`` limits every split, ``control_train_images`` the control's ``train``, which only regularisers see. At
+    ``resolution`` ``None`` images keep their size.
+    """
 
     val_fraction: Fraction
     val_max: PositiveInt
     val_seed: Seed
     max_images: PositiveInt | None
+    control_train_images: PositiveInt | None
+    resolution: PositiveInt | None
+
+
+class PaddedCrop(Section):
+    """Shifts by up to ``padding`` pixels in each direction, which repeat the border; images keep their size."""
+
+    kind: Literal["padded_crop"]
+    padding: Annotated[int, Field(ge=0, strict=True)]
+
+
+class ResizedCrop(Section):
+    """CLIP's: a crop of a share of the area drawn from ``scale``, of sides 3:4 to 4:3, bicubic to the model's size."""
+
+    kind: Literal["resized_crop"]
+    scale: tuple[PositiveFraction, PositiveFraction]
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> "ResizedCrop":
+        if self.scale[1] < self.scale[0]:
+            raise ValueError(f"scale {list(self.scale)} goes down; the second number must be at least the first")
+        return self
 
 
 class FinetuneSettings(Section):
     """Hyper-parameters that all tasks and recipes of a suite share.
 
-    ``lr``, where it is given, replaces every recipe's own. The global batch of ``batch_size`` images is divided among
+    What may be ``null`` replaces, where it is given: ``lr`` every recipe's own, ``steps`` every task's epochs,
+    ``warmup_steps`` the share ``warmup`` of the steps. The global batch of ``batch_size`` images is divided among
     ``processes`` (GPUs, through torchrun), and each process's share into ``accumulation`` micro-batches: neither
     changes what is computed, only the order of summation. ``precision`` ``auto`` is bf16 autocast on a GPU, else fp32.
+    ``checkpointing`` computes activations twice instead of keeping them, with the same gradients; ``compile`` is
+    torch.compile, in weight space only.
     """
 
     lr: PositiveFloat | None
     batch_size: PositiveInt
     weight_decay: Annotated[float, Field(ge=0)]
+    steps: PositiveInt | None
     warmup: Fraction
+    warmup_steps: Annotated[int, Field(ge=0, strict=True)] | None
     max_grad_norm: PositiveFloat
-    crop_padding: Annotated[int, Field(ge=0, strict=True)]
+    augmentation: Annotated[PaddedCrop | ResizedCrop, Field(discriminator="kind")]
     precision: Literal["auto", "fp32", "bf16"]
     accumulation: PositiveInt
     processes: PositiveInt
+    checkpointing: Switch
+    compile: Switch
 
 
 class Schedule(Section):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pipeline.errors import UserError
 from pipeline.files import fingerprint, read_arrays
 from pipeline.models.registry import DEFINITIONS, HubWeights, ModelDefinition
+from pipeline.models.resampling import resize
 
 # open_clip configurations of our own; adding the directory a second time changes nothing.
 _ARCHITECTURES = DEFINITIONS / "architectures"
@@ -145,10 +146,18 @@ class ImageEncoder(nn.Module):
         self.register_buffer("mean", torch.tensor(definition.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(definition.std).view(1, 3, 1, 1), persistent=False)
 
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """(height, width) of the images that the encoder was made for; ``None``: any."""
+        size = getattr(self.visual, "image_size", None)
+        return (size, size) if isinstance(size, int) else size and (size[0], size[1])
+
     def forward(self, images: UInt8[Tensor, "n 3 height width"]) -> Float[Tensor, "n features"]:
-        """Embed images of the size that the encoder was made for."""
+        """Embed images; those of another size than the encoder was made for are resized."""
         return self.visual(self.normalise(images))
 
-    def normalise(self, images: UInt8[Tensor, "n 3 height width"]) -> Float[Tensor, "n 3 height width"]:
+    def normalise(self, images: UInt8[Tensor, "n 3 height width"]) -> Float[Tensor, "n 3 _ _"]:
         """What the open_clip encoder inside takes."""
+        if self.image_size and images.shape[-2:] != self.image_size:
+            images = resize(images, self.image_size)
         return (images.float() / 255 - self.mean) / self.std

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
 
+import open_clip.transformer as oc
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from pipeline.errors import UserError
 from pipeline.models.encoders import ImageEncoder
 from pipeline.paradigms.extensions import load_extension
 from pipeline.paradigms.selections import select
-from pipeline.tangent import Displacement, LinearisedEncoder, linearise
+from pipeline.tangent import Displacement, LinearisedEncoder, TangentVisionTransformer, linearise
 
 Images = UInt8[Tensor, "n 3 height width"]
 Features = Float[Tensor, "n features"]
@@ -23,10 +24,12 @@ Features = Float[Tensor, "n features"]
 class TrainableEncoder(nn.Module, ABC):
     """Parameters θ that start at θ₀, or at θ₀ + a given τ, and the embeddings they give.
 
+    encoder: the image encoder, which in tangent space stays at θ₀.
     trained: the trained parameters θ by name; nothing else requires a gradient.
     base: the same tensors of θ₀.
     """
 
+    encoder: ImageEncoder
     trained: dict[str, nn.Parameter]
     base: dict[str, Tensor]
 
@@ -37,6 +40,23 @@ class TrainableEncoder(nn.Module, ABC):
     @abstractmethod
     def tangent(self, images: Images) -> Features:
         """J(x) (θ − θ₀), J at θ₀: what τJp regularisation penalises, in whichever space is trained."""
+
+    @abstractmethod
+    def checkpoint_activations(self) -> None:
+        """From now on compute the activations of a block again in the backward pass instead of keeping them.
+
+        Raises:
+            UserError: the encoder has no blocks to do that with.
+        """
+
+    @abstractmethod
+    def compile_forward(self) -> None:
+        """From now on run what torch.compile makes of the encoder; in tangent space nothing changes."""
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """(height, width) of the images that the encoder was made for; ``None``: any."""
+        return self.encoder.image_size
 
     def tau(self) -> Displacement:
         """θ − θ₀ as one tangent direction; gradients flow to θ."""
@@ -97,6 +117,15 @@ class InWeightSpace(TrainableEncoder):
             pretrained.get_parameter(name).copy_(tensor)
         return linearise(pretrained)
 
+    def checkpoint_activations(self) -> None:
+        if not isinstance(self.encoder.visual, oc.VisionTransformer):
+            raise _without_checkpoints(self.encoder.visual)
+        self.encoder.visual.set_grad_checkpointing(True)
+
+    def compile_forward(self) -> None:
+        # In place, so that its parameters keep their names, and without uint8 images, whose size may differ.
+        self.encoder.visual.compile()
+
     def forward(self, images: Images) -> Features:
         return self.encoder(images)
 
@@ -120,9 +149,22 @@ class InTangentSpace(TrainableEncoder):
         # DDP finds them here; a module cannot have a parameter with a dot in its name.
         self._registered = nn.ParameterList(self.trained.values())
 
+    def checkpoint_activations(self) -> None:
+        if not isinstance(self._propagate, TangentVisionTransformer):
+            raise _without_checkpoints(self.encoder.visual)
+        self._propagate.checkpoint_activations()
+
+    def compile_forward(self) -> None:
+        pass  # its own autograd functions, and weights that are made anew in every step, leave little to fuse
+
     def forward(self, images: Images) -> Features:
         primal, tangent = self._propagate(self.encoder.normalise(images), self.tau())
         return primal + tangent[0]
 
     def tangent(self, images: Images) -> Features:
         return self._propagate.tangent(self.encoder.normalise(images), self.tau())[0]
+
+
+def _without_checkpoints(visual: nn.Module) -> UserError:
+    name = type(visual).__name__
+    return UserError(f"finetune.checkpointing: {name} is no vision transformer of open_clip's; set it to false")

@@ -6,12 +6,14 @@ The last block is propagated for the pooled tokens alone.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import open_clip.transformer as oc
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from pipeline.tangent import rules
 from pipeline.tangent.linearised import Directions, check_directions
@@ -89,6 +91,11 @@ class TangentVisionTransformer:
             raise TypeError(f"{type(encoder).__name__} of this configuration has no explicit tangent propagation")
         self.encoder = encoder
         self.blocks = [block for block in _blocks(encoder) if block is not None]
+        self.checkpointing = False
+
+    def checkpoint_activations(self) -> None:
+        """From now on keep only what enters each block, and propagate through it again in the backward pass."""
+        self.checkpointing = True
 
     def __call__(
         self, images: Float[Tensor, "n 3 height width"], tangents: Directions
@@ -112,9 +119,11 @@ class TangentVisionTransformer:
         state = self._embed(images, tangents)
         for block in self.blocks:
             tokens = pooled if block is self.blocks[-1] else _ALL
-            normed = _norm(block.ln_1, f"{block.prefix}ln_1.", state, tangents)
-            state = state.take(tokens) + _attend(block, normed, tokens, tangents)
-            state = state + _mlp(block, _norm(block.ln_2, f"{block.prefix}ln_2.", state, tangents), tangents)
+            if self.checkpointing:
+                residual = partial(_residual, block, tokens=tokens, tangents=tangents)
+                state = checkpoint(residual, state, use_reentrant=False, preserve_rng_state=False)
+            else:
+                state = _residual(block, state, tokens, tangents)
         state = _norm(self.encoder.ln_post, "ln_post.", state, tangents)
         return _Dual(state.x.mean(dim=1), None if state.dx is None else state.dx.mean(dim=2))
 
@@ -145,6 +154,13 @@ class TangentVisionTransformer:
             shift = shift[:, None].expand(-1, len(x), -1, -1)
             dx = shift if dx is None else dx + shift
         return _norm(encoder.ln_pre, "ln_pre.", _Dual(x, dx), tangents)
+
+
+def _residual(block: _Block, state: _Dual, tokens: slice, tangents: Directions) -> _Dual:
+    """The given tokens behind the block."""
+    normed = _norm(block.ln_1, f"{block.prefix}ln_1.", state, tangents)
+    state = state.take(tokens) + _attend(block, normed, tokens, tangents)
+    return state + _mlp(block, _norm(block.ln_2, f"{block.prefix}ln_2.", state, tangents), tangents)
 
 
 def _attend(block: _Block, state: _Dual, tokens: slice, tangents: Directions) -> _Dual:

@@ -6,13 +6,18 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import UserError
 from pipeline.files import read_json, write_json
-from pipeline.tasks.images import LabelledImages
 from pipeline.tasks.registry import TaskDefinition
 from pipeline.tasks.splits import Split
 
 
 class TaskCard(BaseModel):
-    """What was prepared, from what. ``counts`` are images per split; ``image_size`` is ``[height, width]``."""
+    """What was prepared, from what.
+
+    counts: images per split.
+    image_size: ``[height, width]``.
+    val_seed: that of the permutation by which ``val`` was cut from ``train``; ``None``: the source ships ``val``.
+    duplicates: images of one split that stand in another, to the pixel: ``{"test in train": 3}``.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -23,22 +28,32 @@ class TaskCard(BaseModel):
     templates: list[str]
     counts: dict[Split, int]
     image_size: tuple[int, int]
+    val_seed: int | None = None
+    duplicates: dict[str, int] = {}
     source: str
     licence: str
     citation: str
 
     @classmethod
-    def of(cls, definition: TaskDefinition, splits: dict[Split, LabelledImages]) -> "TaskCard":
+    def of(
+        cls,
+        definition: TaskDefinition,
+        counts: dict[Split, int],
+        image_size: tuple[int, int],
+        val_seed: int | None,
+        duplicates: dict[str, int],
+    ) -> "TaskCard":
         """The card of a task whose splits were just prepared."""
-        height, width = splits["train"].images.shape[-2:]
         return cls(
             name=definition.name,
             version=definition.version,
             description=definition.description,
             classes=definition.classes,
             templates=definition.templates,
-            counts={name: len(split) for name, split in splits.items()},
-            image_size=(height, width),
+            counts=counts,
+            image_size=image_size,
+            val_seed=val_seed,
+            duplicates=duplicates,
             source=definition.origin,
             licence=definition.licence,
             citation=definition.citation,

@@ -1,21 +1,65 @@
-"""Random crops that are a function of the seed and the step alone."""
+"""Random crops. Their random numbers are drawn on the CPU, a row per image, and applied wherever the images are."""
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from pipeline.config import PaddedCrop, ResizedCrop
+from pipeline.models.resampling import Size, resize_boxes
+
 Images = UInt8[Tensor, "n channels height width"]
+# A row per image: two shifts, or the top, left, height and width of a box.
+Draws = Int64[Tensor, "n numbers"]
+
+# Those of torchvision's RandomResizedCrop, which the papers' code calls.
+_ASPECTS = (3 / 4, 4 / 3)
+_ATTEMPTS = 10
 
 
-def random_crops(images: Images, padding: int, random: np.random.Generator) -> Images:
-    """Shift every image by up to ``padding`` pixels in each direction, repeating the pixels of its border.
+def draw(crop: PaddedCrop | ResizedCrop, n: int, size: Size, random: np.random.Generator) -> Draws:
+    """What is to be done to ``n`` images of a size (height, width)."""
+    if isinstance(crop, PaddedCrop):
+        return torch.from_numpy(random.integers(-crop.padding, crop.padding + 1, size=(2, n)).T)
+    return torch.from_numpy(_boxes(crop.scale, n, size, random))
+
+
+def augment(
+    crop: PaddedCrop | ResizedCrop, images: Images, draws: Draws, size: Size | None
+) -> UInt8[Tensor, "n _ _ _"]:
+    """The images cropped as drawn, on their device; a resized crop has the given size, or that of the images."""
+    if isinstance(crop, PaddedCrop):
+        return shift(images, draws)
+    return resize_boxes(images, draws, size or (images.shape[2], images.shape[3]))
+
+
+def shift(images: Images, shifts: Int64[Tensor, "n 2"]) -> Images:
+    """Shift every image by so many rows and columns, repeating the pixels of its border.
 
     Equals a random crop after replicate padding.
     """
     n, _, height, width = images.shape
-    shifts = torch.from_numpy(random.integers(-padding, padding + 1, size=(2, n)))
-    rows = (torch.arange(height) + shifts[0, :, None]).clamp(0, height - 1).to(images.device)
-    columns = (torch.arange(width) + shifts[1, :, None]).clamp(0, width - 1).to(images.device)
-    picked = images.permute(0, 2, 3, 1)[torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    rows = (torch.arange(height, device=images.device) + shifts[:, :1]).clamp(0, height - 1)
+    columns = (torch.arange(width, device=images.device) + shifts[:, 1:]).clamp(0, width - 1)
+    each = torch.arange(n, device=images.device)[:, None, None]
+    picked = images.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]]
     return picked.permute(0, 3, 1, 2)
+
+
+def _boxes(scale: tuple[float, float], n: int, size: Size, random: np.random.Generator) -> Int64[np.ndarray, "n 4"]:
+    """Boxes as torchvision's RandomResizedCrop draws them: the first of ten attempts that fits, else the whole image.
+
+    Every image takes as many random numbers, whichever attempt fits.
+    """
+    height, width = size
+    areas = random.uniform(*scale, (n, _ATTEMPTS)) * height * width
+    aspects = np.exp(random.uniform(*np.log(_ASPECTS), (n, _ATTEMPTS)))
+    heights, widths = np.rint(np.sqrt(areas / aspects)), np.rint(np.sqrt(areas * aspects))
+    fits = (heights >= 1) & (heights <= height) & (widths >= 1) & (widths <= width)
+    first = (np.arange(n), fits.argmax(axis=1))
+    found = fits.any(axis=1)
+    h, w = np.where(found, heights[first], height), np.where(found, widths[first], width)
+    top, left = (
+        np.floor(u * (room + 1)) for u, room in zip(random.random((2, n)), (height - h, width - w), strict=True)
+    )
+    return np.stack([top, left, h, w], axis=1).astype(np.int64)

@@ -4,20 +4,35 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64
 from torch import Tensor
 
-from pipeline.config import OtherTasks
+from pipeline.config import OtherTasks, PaddedCrop, ResizedCrop
 from pipeline.tasks import LabelledImages
 from pipeline.tasks.images import Images
-from pipeline.training.augmentation import random_crops
-
-# Those of several tasks need not be equally large.
-Batch = UInt8[Tensor, "_ channels height width"]
+from pipeline.training.augmentation import draw
 
 # What the random numbers of a step are for.
 _ORDER, _CROPS, _OTHERS = range(3)
+
+
+@dataclass(frozen=True)
+class Picked:
+    """Images that are still where they are stored, and what the augmentation is to do to each.
+
+    images: all of a task, which may be memory-mapped.
+    indices: those that are picked.
+    draws: a row for each of these.
+    labels: of these; ``None`` for images of other tasks.
+    """
+
+    images: Images
+    indices: Int64[np.ndarray, " picked"]
+    draws: Int64[Tensor, "picked numbers"]
+    labels: Int64[np.ndarray, " picked"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.indices)
 
 
 @dataclass(frozen=True)
@@ -26,7 +41,7 @@ class Batches:
 
     train: LabelledImages
     size: int
-    padding: int
+    crop: PaddedCrop | ResizedCrop
     seed: int
 
     @property
@@ -34,17 +49,17 @@ class Batches:
         """Steps in a pass over ``train``; ``size`` is at most the number of images."""
         return len(self.train) // self.size
 
-    def iterate(self, first: int, steps: int) -> Iterator[tuple[int, int, Batch, Int64[Tensor, " n"]]]:
-        """``(step, epoch, images, labels)`` from step ``first`` up to ``steps``."""
+    def iterate(self, first: int, steps: int) -> Iterator[tuple[int, int, Picked]]:
+        """``(step, epoch, images and labels)`` from step ``first`` up to ``steps``."""
         order = np.empty(0, np.int64)
         for step in range(first, steps):
             epoch, position = divmod(step, self.per_epoch)
             if position == 0 or step == first:
                 order = np.random.default_rng([self.seed, _ORDER, epoch]).permutation(len(self.train))
-            batch = order[position * self.size : (position + 1) * self.size]
-            images, labels = torch.from_numpy(self.train.images[batch]), torch.from_numpy(self.train.labels[batch])
+            indices = order[position * self.size : (position + 1) * self.size]
             random = np.random.default_rng([self.seed, _CROPS, step])
-            yield step, epoch, random_crops(images, self.padding, random), labels
+            draws = draw(self.crop, self.size, self.train.images.shape[2:], random)
+            yield step, epoch, Picked(self.train.images, indices, draws, self.train.labels[indices])
 
 
 @dataclass(frozen=True)
@@ -53,17 +68,17 @@ class OtherBatches:
 
     images: Mapping[str, Images]
     settings: OtherTasks
-    padding: int
+    crop: PaddedCrop | ResizedCrop
     seed: int
 
-    def of_step(self, step: int) -> list[Batch]:
+    def of_step(self, step: int) -> list[Picked]:
         """A batch of one other task, in turn (``cyclic``), or of every other task (``strict``)."""
         tasks = list(self.images)
         chosen = range(len(tasks)) if self.settings.mode == "strict" else [step % len(tasks)]
         return [self._sample(self.images[tasks[index]], step, index) for index in chosen]
 
-    def _sample(self, images: Images, step: int, index: int) -> Batch:
+    def _sample(self, images: Images, step: int, index: int) -> Picked:
         random = np.random.default_rng([self.seed, _OTHERS, step, index])
         size = min(self.settings.batch_size, len(images))
-        picked = images[np.sort(random.choice(len(images), size, replace=False))]
-        return random_crops(torch.from_numpy(picked), self.padding, random)
+        indices = np.sort(random.choice(len(images), size, replace=False))
+        return Picked(images, indices, draw(self.crop, size, images.shape[2:], random))

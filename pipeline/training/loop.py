@@ -10,13 +10,16 @@ from pipeline.errors import UserError
 from pipeline.paradigms import TrainableEncoder
 from pipeline.progress import progress
 from pipeline.training.batches import Batches, OtherBatches
-from pipeline.training.curve import StepRecord
+from pipeline.training.curve import Readings, StepRecord
+from pipeline.training.feed import Feed
 from pipeline.training.objective import Objective
 from pipeline.training.plan import Plan, TrainingData
 from pipeline.training.processes import Processes
 from pipeline.training.resume import ResumeFile
 
 ALONE = Processes()
+# On a GPU. Whoever reads the numbers of a step waits for it.
+STEPS_READ_AT_ONCE = 20
 
 
 def finetune(
@@ -35,7 +38,7 @@ def finetune(
         data: what to learn, and the images of other tasks for the regulariser.
         plan: hyper-parameters and seed.
         device: where to train.
-        on_step: called after every step that this call makes.
+        on_step: called with every step that this call makes; on a GPU with some of them at once.
         resume: where to continue from, if it holds the state of the same run, and where to save it.
         processes: those that share each batch.
 
@@ -47,29 +50,42 @@ def finetune(
             be divided.
     """
     batches, others = _batches(data, plan, processes)
-    steps = max(1, round(plan.epochs * batches.per_epoch))
+    steps = plan.count_steps(batches.per_epoch)
+    if plan.settings.checkpointing:
+        encoder.checkpoint_activations()
+    if plan.settings.compile:
+        encoder.compile_forward()
     objective = Objective(encoder, data.head, plan, device, processes)
+    feed = Feed(batches, others, plan.settings.augmentation, encoder.image_size, device, processes)
     parameters = list(encoder.trained.values())
-    optimizer = torch.optim.AdamW(parameters, lr=plan.lr, weight_decay=plan.settings.weight_decay)
+    on_gpu = device.type == "cuda"
+    optimizer = torch.optim.AdamW(
+        parameters, lr=plan.lr, weight_decay=plan.settings.weight_decay, fused=True if on_gpu else None
+    )
     curve = resume.load(encoder.trained, optimizer) if resume else []
+    readings = Readings(at_once=STEPS_READ_AT_ONCE if on_gpu else 1)
 
-    remaining = batches.iterate(len(curve), steps)
-    for step, epoch, images, labels in progress(remaining, "fine-tuning", steps, len(curve), processes.rank == 0):
+    coming = feed.iterate(len(curve), steps)
+    for data_of_step in progress(coming, "fine-tuning", steps, len(curve), processes.rank == 0):
+        step = data_of_step.step
         lr = plan.learning_rate(step, steps)
         for group in optimizer.param_groups:
             group["lr"] = lr
         optimizer.zero_grad()
-        penalty = objective.penalise(others.of_step(step) if others else [None])
-        loss, accuracy = objective.learn(images, labels)
-        loss, accuracy, penalty = processes.total(loss, accuracy, penalty)
-        if not math.isfinite(loss + penalty):
-            said = f"loss is {loss}" if math.isnan(loss) or math.isinf(loss) else f"penalty is {penalty}"
-            raise UserError(f"{said} at step {step} of {steps} (lr {lr:.3g}); lower finetune.lr in params.yaml")
+        penalty = objective.penalise(data_of_step.others)
+        loss, accuracy = objective.learn(data_of_step.own)
         grad_norm = nn.utils.clip_grad_norm_(parameters, plan.settings.max_grad_norm)
         optimizer.step()
-        curve.append(StepRecord(step, epoch, loss, penalty, accuracy, lr, grad_norm.item()))
-        on_step(curve[-1])
-        if resume and processes.rank == 0 and (step + 1) % resume.interval == 0:
+
+        sums = processes.total(torch.stack([loss, accuracy, penalty]))
+        readings.add(step, data_of_step.epoch, lr, torch.cat([sums, grad_norm.double()[None]]))
+        saving = resume is not None and (step + 1) % resume.interval == 0
+        if readings.due or saving or step + 1 == steps:
+            for record in readings.read():
+                _check(record, steps)
+                curve.append(record)
+                on_step(record)
+        if resume and saving and processes.rank == 0:
             resume.save(encoder.trained, optimizer, curve)
 
     trained = {name: parameter.detach().cpu() for name, parameter in encoder.trained.items()}
@@ -77,6 +93,14 @@ def finetune(
         where = f"after the last of {steps} steps"
         raise UserError(f"weights are NaN or infinite {where}; lower finetune.lr in params.yaml")
     return trained, curve
+
+
+def _check(record: StepRecord, steps: int) -> None:
+    if math.isfinite(record.loss + record.penalty):
+        return
+    said = f"penalty is {record.penalty}" if math.isfinite(record.loss) else f"loss is {record.loss}"
+    where = f"at step {record.step} of {steps} (lr {record.lr:.3g})"
+    raise UserError(f"{said} {where}; lower finetune.lr in params.yaml")
 
 
 def _batches(data: TrainingData, plan: Plan, processes: Processes) -> tuple[Batches, OtherBatches | None]:
@@ -88,9 +112,9 @@ def _batches(data: TrainingData, plan: Plan, processes: Processes) -> tuple[Batc
             f"a batch of {size} images cannot be divided among {processes.count} processes with "
             f"{settings.accumulation} micro-batches; lower finetune.processes or finetune.accumulation in params.yaml"
         )
-    batches = Batches(data.train, size, settings.crop_padding, plan.seed)
+    batches = Batches(data.train, size, settings.augmentation, plan.seed)
     if plan.regulariser is None or plan.regulariser.others is None:
         return batches, None
     if not data.others:
         raise UserError(f"regulariser {plan.regulariser.name}: no other task is left to take images of; name some")
-    return batches, OtherBatches(data.others, plan.regulariser.others, settings.crop_padding, plan.seed)
+    return batches, OtherBatches(data.others, plan.regulariser.others, settings.augmentation, plan.seed)

@@ -30,6 +30,7 @@ class Plan:
     epochs: passes over the training images; need not be whole.
     seed: fixes the order of the images and the augmentation, each as a function of (seed, step) alone.
     regulariser: the recipe's, if any.
+    steps: how many, whatever the epochs.
     """
 
     settings: FinetuneSettings
@@ -37,10 +38,16 @@ class Plan:
     epochs: float
     seed: int
     regulariser: RegulariserSettings | None = None
+    steps: int | None = None
+
+    def count_steps(self, per_epoch: int) -> int:
+        """The steps of a task with so many steps per epoch; at least one."""
+        return max(1, round(self.epochs * per_epoch) if self.steps is None else self.steps)
 
     def learning_rate(self, step: int, steps: int) -> float:
-        """Linear warm-up over the first share ``settings.warmup`` of the steps, then a cosine to 0."""
-        rising = round(self.settings.warmup * steps)
+        """Linear warm-up over ``warmup_steps``, or the first share ``warmup`` of the steps, then a cosine to 0."""
+        settings = self.settings
+        rising = round(settings.warmup * steps) if settings.warmup_steps is None else settings.warmup_steps
         if step < rising:
             return self.lr * (step + 1) / rising
         progress = (step - rising) / max(1, steps - rising)

@@ -3,10 +3,14 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
+
+Rows = TypeVar("Rows", Tensor, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -16,17 +20,15 @@ class Processes:
     rank: int = 0
     count: int = 1
 
-    def share(self, batch: Tensor) -> Tensor:
-        """This process's part of a global batch that all of them know."""
+    def share(self, batch: Rows) -> Rows:
+        """This process's part of the rows of a global batch that all of them know."""
         return batch[self.rank :: self.count]
 
-    def total(self, *values: float) -> list[float]:
-        """Sums over all processes."""
-        if self.count == 1:
-            return list(values)
-        summed = torch.tensor(values, dtype=torch.float64)
-        distributed.all_reduce(summed)
-        return summed.tolist()
+    def total(self, numbers: Tensor) -> Tensor:
+        """Sums over all processes, element by element, on the device of the numbers."""
+        if self.count > 1:
+            distributed.all_reduce(numbers)
+        return numbers
 
     def replicate(self, module: nn.Module) -> nn.Module:
         """The module whose backward pass averages gradients over the processes."""

@@ -80,7 +80,7 @@ MISTAKES: dict[str, tuple[Change, list[str]]] = {
     "unknown key": (set_at("sede", 3), ["'sede'", "3", "seed", "suite", "intervals"]),
     "unknown nested key": (
         set_at("finetune.learning_rate", 0.5),
-        ["'finetune.learning_rate'", "0.5", "lr", "batch_size", "crop_padding"],
+        ["'finetune.learning_rate'", "0.5", "lr", "batch_size", "augmentation"],
     ),
     "unknown deep key": (set_at("search.addition.step", 0.1), ["'search.addition.step'", "0.1", "min, max, points"]),
     "unknown key of a paradigm": (
@@ -119,6 +119,25 @@ MISTAKES: dict[str, tuple[Change, list[str]]] = {
     "null for the learning rate of a recipe": (set_at("schedule.ntk.lr", None), ["schedule.ntk.lr", "None", "number"]),
     "no length": (set_at("schedule.ntk.length", 0), ["schedule.ntk.length", "0", "greater than 0"]),
     "fraction above one": (set_at("finetune.warmup", 1.5), ["finetune.warmup", "1.5", "less than or equal to 1"]),
+    "no step": (set_at("finetune.steps", 0), ["finetune.steps", "0", "greater than 0"]),
+    "half a step of warm-up": (set_at("finetune.warmup_steps", 0.5), ["finetune.warmup_steps", "0.5", "integer"]),
+    "text for a switch": (set_at("finetune.compile", "on"), ["finetune.compile", "'on'", "boolean"]),
+    "unknown augmentation": (
+        set_at("finetune.augmentation.kind", "flip"),
+        ["finetune.augmentation", "'flip'", "'padded_crop'", "'resized_crop'"],
+    ),
+    "key of another augmentation": (
+        set_at("finetune.augmentation.scale", [0.9, 1.0]),
+        ["'finetune.augmentation.padded_crop.scale'", "here are kind, padding"],
+    ),
+    "scale upside down": (
+        set_at("finetune.augmentation", {"kind": "resized_crop", "scale": [1.0, 0.9]}),
+        ["finetune.augmentation", "scale [1.0, 0.9] goes down"],
+    ),
+    "scale above one": (
+        set_at("finetune.augmentation", {"kind": "resized_crop", "scale": [0.9, 1.1]}),
+        ["finetune.augmentation", "1.1", "less than or equal to 1"],
+    ),
     "NaN": (set_at("finetune.lr", math.nan), ["finetune.lr", "nan", "finite"]),
     "infinity": (set_at("finetune.max_grad_norm", math.inf), ["finetune.max_grad_norm", "inf", "finite"]),
     "NaN in a grid": (set_at("search.negation.max", math.nan), ["search.negation.max", "nan", "finite"]),

@@ -8,6 +8,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from pipeline.errors import UserError
@@ -98,6 +99,24 @@ def test_encoder_normalises_pixels_and_projects(
     torch.testing.assert_close(encoder(torch.from_numpy(images)), expected, rtol=1e-4, atol=1e-5)
     norms = expected.norm(dim=1)
     assert (norms - 1).abs().max() > 0.01  # not L2-normalised
+
+
+@pytest.mark.parametrize("size", [(28, 28), (20, 64), (224, 224)])
+def test_images_of_another_size_are_resized_as_pil_does(
+    make_encoder: Callable[[], ImageEncoder], tiny_definition: ModelDefinition, size: tuple[int, int]
+) -> None:
+    """To one level of 255, edges and all."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (4, 3, 5, 5), dtype=np.uint8).repeat(45, axis=2).repeat(45, axis=3)
+    images = np.ascontiguousarray(images[:, :, : size[0], : size[1]])
+    encoder = make_encoder()
+    assert encoder.image_size == (32, 32)
+    found = encoder.normalise(torch.from_numpy(images))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (tiny_definition.mean, tiny_definition.std))
+    for image, pixels in zip(images, found, strict=True):
+        resized = Image.fromarray(image.transpose(1, 2, 0)).resize((32, 32), Image.Resampling.BICUBIC)
+        levels = torch.from_numpy(np.array(resized)).permute(2, 0, 1)
+        assert ((pixels * std + mean) * 255 - levels).abs().max() < 1.01
 
 
 def test_normalisation_is_no_parameter(make_encoder: Callable[[], ImageEncoder]) -> None:

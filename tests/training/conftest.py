@@ -14,6 +14,7 @@ from pipeline.tasks import LabelledImages
 from pipeline.tasks.images import Images
 from pipeline.training import Plan, ResumeFile, StepRecord, TrainingData, finetune
 
+CPU = torch.device("cpu")
 Result = tuple[dict[str, Tensor], list[StepRecord]]
 
 
@@ -60,12 +61,13 @@ def train(
         seed: int = 0,
         resume: ResumeFile | None = None,
         on_step: Callable[[StepRecord], None] = ignore,
+        device: torch.device = CPU,
         **settings: object,
     ) -> Result:
         images = data or make_images(16)
         plan = Plan(finetune_settings.model_copy(update=settings), lr, epochs, seed, recipe.regulariser)
-        trainable = make_trainable(make_encoder(), recipe)
+        trainable = make_trainable(make_encoder().to(device), recipe)
         head = make_head(int(images.labels.max()) + 1)
-        return finetune(trainable, TrainingData(images, head, others), plan, torch.device("cpu"), on_step, resume)
+        return finetune(trainable, TrainingData(images, head, others), plan, device, on_step, resume)
 
     return run

@@ -13,7 +13,7 @@ import open_clip.transformer as oc
 import torch
 from torch import Tensor
 
-from pipeline.config import FinetuneSettings, OtherTasks, Recipe, RegulariserSettings
+from pipeline.config import FinetuneSettings, OtherTasks, PaddedCrop, Recipe, RegulariserSettings
 from pipeline.errors import UserError
 from pipeline.files import fingerprint, write_arrays, write_json
 from pipeline.models.checkpoints import Space
@@ -104,8 +104,9 @@ def run(
     """θ and the curve of six steps."""
     of = RUNS[name]
     settings = FinetuneSettings(
-        lr=None, batch_size=of.batch_size, weight_decay=0.1, warmup=0.1, max_grad_norm=0.5, crop_padding=1,
-        precision="fp32", accumulation=accumulation, processes=processes.count,
+        lr=None, batch_size=of.batch_size, weight_decay=0.1, steps=None, warmup=0.1, warmup_steps=None,
+        max_grad_norm=0.5, augmentation=PaddedCrop(kind="padded_crop", padding=1), precision="fp32",
+        accumulation=accumulation, processes=processes.count, checkpointing=False, compile=False,
     )  # fmt: skip
     recipe = Recipe(trainable=of.trainable, trained_in=of.space, regulariser=of.regulariser, extension=None, start=None)
     trainable = make_trainable(encoder(of.generic), recipe)

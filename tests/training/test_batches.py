@@ -8,13 +8,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.config import OtherTasks
+from pipeline.config import OtherTasks, PaddedCrop
 from pipeline.tasks import LabelledImages
 from pipeline.tasks.images import Images
-from pipeline.training.batches import Batches, OtherBatches
+from pipeline.training.augmentation import augment
+from pipeline.training.batches import Batches, OtherBatches, Picked
 
 Mode = Literal["cyclic", "strict"]
 Steps = list[tuple[int, int, bytes, bytes]]
+
+
+def crop(padding: int) -> PaddedCrop:
+    return PaddedCrop(kind="padded_crop", padding=padding)
+
+
+def cropped(picked: Picked, padding: int = 1) -> Tensor:
+    """The images as a step sees them."""
+    return augment(crop(padding), torch.from_numpy(picked.images[picked.indices]), picked.draws, None)
 
 
 def numbered(n: int, first: int = 0) -> LabelledImages:
@@ -31,19 +41,27 @@ def numbers(images: Tensor) -> list[int]:
 
 
 def steps(batches: Batches, first: int, last: int) -> Steps:
-    return [(s, e, x.numpy().tobytes(), y.numpy().tobytes()) for s, e, x, y in batches.iterate(first, last)]
+    return [
+        (step, epoch, cropped(picked, 2).numpy().tobytes(), labels(picked).tobytes())
+        for step, epoch, picked in batches.iterate(first, last)
+    ]
+
+
+def labels(picked: Picked) -> np.ndarray:
+    assert picked.labels is not None
+    return picked.labels
 
 
 @pytest.mark.parametrize(("n", "size"), [(12, 4), (13, 4), (7, 7), (9, 1)])
 def test_an_epoch_shows_every_image_at_most_once(n: int, size: int) -> None:
-    batches = Batches(numbered(n), size, padding=1, seed=3)
+    batches = Batches(numbered(n), size, crop(1), seed=3)
     assert batches.per_epoch == n // size
     seen: dict[int, list[int]] = {}
-    for step, epoch, images, labels in batches.iterate(0, 4 * batches.per_epoch):
+    for step, epoch, picked in batches.iterate(0, 4 * batches.per_epoch):
         assert epoch == step // batches.per_epoch
-        assert numbers(images) == labels.tolist()
-        assert len(images) == size
-        seen.setdefault(epoch, []).extend(labels.tolist())
+        assert numbers(cropped(picked)) == labels(picked).tolist()
+        assert len(picked) == size
+        seen.setdefault(epoch, []).extend(labels(picked).tolist())
     assert list(seen) == [0, 1, 2, 3]
     for order in seen.values():
         assert len(set(order)) == len(order) == n // size * size
@@ -57,9 +75,9 @@ def test_an_epoch_shows_every_image_at_most_once(n: int, size: int) -> None:
 @pytest.mark.parametrize("first", range(9))
 def test_batches_are_a_function_of_seed_and_step(first: int, make_images: Callable[..., LabelledImages]) -> None:
     """Wherever one begins."""
-    batches = Batches(make_images(11), 4, padding=2, seed=0)
+    batches = Batches(make_images(11), 4, crop(2), seed=0)
     assert steps(batches, first, 9) == steps(batches, 0, 9)[first:]
-    assert steps(Batches(make_images(11), 4, padding=2, seed=1), 0, 9) != steps(batches, 0, 9)
+    assert steps(Batches(make_images(11), 4, crop(2), seed=1), 0, 9) != steps(batches, 0, 9)
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +87,13 @@ def pools() -> Mapping[str, Images]:
 
 
 def other_batches(pools: Mapping[str, Images], mode: Mode, size: int = 4, seed: int = 0) -> OtherBatches:
-    return OtherBatches(pools, OtherTasks(tasks=["a", "b", "c"], control=None, mode=mode, batch_size=size), 1, seed)
+    return OtherBatches(
+        pools, OtherTasks(tasks=["a", "b", "c"], control=None, mode=mode, batch_size=size), crop(1), seed
+    )
 
 
-def tasks_of(step: list[Tensor]) -> list[str]:
-    return ["abc"[numbers(batch)[0] // 100] for batch in step]
+def tasks_of(step: list[Picked]) -> list[str]:
+    return ["abc"[numbers(cropped(picked))[0] // 100] for picked in step]
 
 
 def test_cyclic_takes_the_tasks_in_turn(pools: Mapping[str, Images]) -> None:
@@ -91,8 +111,9 @@ def test_batches_of_other_tasks(mode: Mode, pools: Mapping[str, Images]) -> None
     """Different images of one task, all of them where there are too few, and others in another step."""
     found: dict[str, list[list[int]]] = {"a": [], "b": [], "c": []}
     for step in range(60):
-        for batch in other_batches(pools, mode).of_step(step):
-            found["abc"[numbers(batch)[0] // 100]].append(numbers(batch))
+        for picked in other_batches(pools, mode).of_step(step):
+            seen = numbers(cropped(picked))
+            found["abc"[seen[0] // 100]].append(seen)
     for task, size in (("a", 4), ("b", 4), ("c", 2)):
         pool = set(numbers(torch.from_numpy(pools[task])))
         assert all(len(batch) == len(set(batch)) == size for batch in found[task])
@@ -105,7 +126,7 @@ def test_batches_of_other_tasks(mode: Mode, pools: Mapping[str, Images]) -> None
 def test_batches_of_other_tasks_are_a_function_of_seed_and_step(mode: Mode, others: Mapping[str, Images]) -> None:
     def made(seed: int, order: list[int]) -> dict[int, list[bytes]]:
         batches = other_batches(others, mode, size=2, seed=seed)
-        return {step: [batch.numpy().tobytes() for batch in batches.of_step(step)] for step in order}
+        return {step: [cropped(picked).numpy().tobytes() for picked in batches.of_step(step)] for step in order}
 
     first = made(0, list(range(12)))
     assert made(0, list(range(11, -1, -1))) == first
@@ -115,9 +136,9 @@ def test_batches_of_other_tasks_are_a_function_of_seed_and_step(mode: Mode, othe
 
 def test_batches_of_other_tasks_are_cropped_as_the_own(others: Mapping[str, Images]) -> None:
     """By as much as ``padding`` allows: without it they are images of the task as they are."""
-    for padding, cropped in ((0, False), (1, True)):
+    for padding, moved in ((0, False), (1, True)):
         settings = OtherTasks(tasks=["a"], control=None, mode="strict", batch_size=3)
-        batches = OtherBatches({"a": others["a"]}, settings, padding, seed=0)
+        batches = OtherBatches({"a": others["a"]}, settings, crop(padding), seed=0)
         originals = {image.tobytes() for image in others["a"]}
-        (batch,) = batches.of_step(0)
-        assert (not {image.numpy().tobytes() for image in batch} <= originals) == cropped
+        (picked,) = batches.of_step(0)
+        assert (not {image.numpy().tobytes() for image in cropped(picked, padding)} <= originals) == moved

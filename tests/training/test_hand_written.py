@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.func import functional_call, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pipeline.config import FinetuneSettings, Recipe, RegulariserSettings
+from pipeline.config import FinetuneSettings, PaddedCrop, Recipe, RegulariserSettings
 from pipeline.models.checkpoints import Space
 from pipeline.models.encoders import ImageEncoder
 from pipeline.models.heads import Head
@@ -23,6 +23,8 @@ from pipeline.tasks.images import Images
 from pipeline.training import Plan, StepRecord
 
 Weights = dict[str, Tensor]
+NO_CROP = PaddedCrop(kind="padded_crop", padding=0)
+
 Train = Callable[..., tuple[Weights, list[StepRecord]]]
 
 
@@ -145,7 +147,7 @@ def compare(
     """Trains in both ways and compares curves and τ; gives the loop by hand and its τ."""
 
     def run(recipe: Recipe, epochs: float, **settings: object) -> tuple[HandWritten, Tensor]:
-        settings = {"crop_padding": 0, **settings}
+        settings = {"augmentation": NO_CROP, **settings}
         data = make_images(8, classes=3)
         trained, records = train(recipe, data, epochs, **settings)
         plan = Plan(finetune_settings.model_copy(update=settings), 1e-3, epochs, 0, recipe.regulariser)

@@ -8,13 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.config import FinetuneSettings, Recipe, RegulariserSettings
+from pipeline.config import FinetuneSettings, PaddedCrop, Recipe, RegulariserSettings
 from pipeline.errors import UserError
 from pipeline.models.encoders import ImageEncoder
 from pipeline.models.heads import Head
 from pipeline.paradigms import make_trainable
 from pipeline.tasks import LabelledImages
 from pipeline.training import Plan, StepRecord, TrainingData, finetune, regulariser
+
+NO_CROP = PaddedCrop(kind="padded_crop", padding=0)
 
 Train = Callable[..., tuple[dict[str, Tensor], list[StepRecord]]]
 Recipes = Mapping[str, Recipe]
@@ -84,7 +86,7 @@ def test_a_penalty_keeps_tau_j_p_small(
     last = []
     for weight in (0.0, 0.3, 3.0):
         recipe = make_recipe("tangent", make_tau_jp("strict", weight=weight, batch_size=7))
-        _, records = train(recipe, separable(16), epochs=12.0, crop_padding=0)
+        _, records = train(recipe, separable(16), epochs=12.0, augmentation=NO_CROP)
         last.append(records[-1].penalty)
     assert last[0] > 1.5 * last[1] > 2.0 * last[2]
 
@@ -142,7 +144,7 @@ def test_seed_fixes_every_bit(train: Train, recipes: Recipes, kind: str) -> None
 
 
 def test_augmentation_has_an_effect(train: Train, recipes: Recipes) -> None:
-    assert bits(train(recipes["weight"])[0]) != bits(train(recipes["weight"], crop_padding=0)[0])
+    assert bits(train(recipes["weight"])[0]) != bits(train(recipes["weight"], augmentation=NO_CROP)[0])
 
 
 @every_kind

@@ -36,6 +36,30 @@ def test_schedule_equals_torch(steps: int, warmup: float, finetune_settings: Fin
     assert all(lr > 0 for lr in found)
 
 
+@pytest.mark.parametrize(("steps", "warmup", "share"), [(40, 4, 0.1), (2000, 200, 0.1), (10, 0, 0.0), (8, 8, 1.0)])
+def test_warm_up_in_steps(steps: int, warmup: int, share: float, finetune_settings: FinetuneSettings) -> None:
+    """It replaces the share, and equals the same share."""
+    in_steps = Plan(finetune_settings.model_copy(update={"warmup": 0.7, "warmup_steps": warmup}), 0.3, 1.0, 0)
+    as_share = Plan(finetune_settings.model_copy(update={"warmup": share}), 0.3, 1.0, 0)
+    found, expected = ([plan.learning_rate(step, steps) for step in range(steps)] for plan in (in_steps, as_share))
+    assert found == expected
+
+
+def test_a_warm_up_that_is_longer_than_the_training(finetune_settings: FinetuneSettings) -> None:
+    plan = Plan(finetune_settings.model_copy(update={"warmup_steps": 500}), 0.5, 1.0, 0)
+    assert [plan.learning_rate(step, 2) for step in range(2)] == pytest.approx([0.001, 0.002])
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps", "per_epoch", "expected"),
+    [(2.5, None, 4, 10), (0.01, None, 4, 1), (2.5, 7, 4, 7), (1.0, 9, 2, 9)],
+)
+def test_steps_replace_epochs(
+    epochs: float, steps: int | None, per_epoch: int, expected: int, finetune_settings: FinetuneSettings
+) -> None:
+    assert Plan(finetune_settings, 0.3, epochs, 0, None, steps).count_steps(per_epoch) == expected
+
+
 @pytest.mark.parametrize(
     ("precision", "device", "bf16"),
     [

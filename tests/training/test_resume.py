@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipeline.config import Extension, FinetuneSettings, Recipe
+from pipeline.config import Extension, FinetuneSettings, PaddedCrop, Recipe
 from pipeline.errors import UserError
 from pipeline.files import read_arrays
 from pipeline.training import Plan, ResumeFile, StepRecord, resume_key
@@ -184,8 +184,9 @@ def test_the_key_of_the_same_run_is_the_same(parameters: dict[str, Any], inputs:
 
 
 SETTINGS: dict[str, object] = {
-    **{"lr": 1e-4, "batch_size": 9, "weight_decay": 0.2, "warmup": 0.2, "max_grad_norm": 2.0, "crop_padding": 2},
-    **{"precision": "bf16", "accumulation": 2, "processes": 2},
+    **{"lr": 1e-4, "batch_size": 9, "weight_decay": 0.2, "steps": 9, "warmup": 0.2, "warmup_steps": 3},
+    **{"max_grad_norm": 2.0, "augmentation": PaddedCrop(kind="padded_crop", padding=2), "precision": "bf16"},
+    **{"accumulation": 2, "processes": 2, "checkpointing": True, "compile": True},
 }
 
 
@@ -194,7 +195,7 @@ def test_the_key_changes_with_every_parameter(
 ) -> None:
     """And no two of the changes give the same."""
     assert SETTINGS.keys() == FinetuneSettings.model_fields.keys()
-    plans: list[dict[str, Any]] = [{"lr": 1e-4}, {"epochs": 2.5}, {"seed": 1}, {"regulariser": None}]
+    plans: list[dict[str, Any]] = [{"lr": 1e-4}, {"epochs": 2.5}, {"steps": 7}, {"seed": 1}, {"regulariser": None}]
     plans += [{"regulariser": recipes["strict"].regulariser}]
     plans += [{"settings": finetune_settings.model_copy(update={name: value})} for name, value in SETTINGS.items()]
     changes: list[dict[str, Any]] = [{"plan": {**parameters["plan"], **change}} for change in plans]

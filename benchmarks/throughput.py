@@ -1,0 +1,244 @@
+"""Images per second of fine-tuning, through the real loop: optimiser, augmentation and transfer included.
+
+    .venv/bin/python -m benchmarks.throughput --model ViT-B-32 --model ViT-L-14 --json throughput.json
+
+Weights, images and labels are random; images are packed in a memory-mapped file, at the model's size, and cropped as
+the papers' code does. Recipes and variants run in turn, each with as many steps to warm up as are timed. In the table:
+
+- fed: images of the task per second, from the file. on the device: the same, with a batch that is there already; where
+  both are equal, fine-tuning never waits for its data.
+- floor: what the matrix products and convolutions alone would allow, at the speed of one large matrix product that is
+  measured on the same device in the same precision; and how many times as long a step takes.
+- memory: the peak of all tensors on a GPU. A step that does not fit is tried again with twice as many micro-batches.
+"""
+
+import copy
+import gc
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+from unittest import mock
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.steps import Setting, Workbench, variants
+from pipeline.config import FinetuneSettings, OtherTasks, Recipe, RegulariserSettings, ResizedCrop
+from pipeline.devices import prepare_device
+from pipeline.models import load_model_definition
+from pipeline.models.encoders import ImageEncoder, build_clip
+from pipeline.models.heads import Head
+from pipeline.paradigms import make_trainable
+from pipeline.tasks import LabelledImages
+from pipeline.training import Plan, StepRecord, TrainingData, finetune, loop
+from pipeline.training.feed import Feed, StepData
+
+OTHERS = OtherTasks(tasks=["other"], control=None, mode="cyclic", batch_size=16)
+TAU_JP = RegulariserSettings(name="tau_jp", weight=0.1, options={"norm": "l2"}, others=OTHERS)
+RECIPES = {
+    "standard": Recipe(trainable="all", trained_in="weight", regulariser=None, extension=None),
+    "attention": Recipe(trainable="attention", trained_in="weight", regulariser=None, extension=None),
+    "ntk": Recipe(trainable="all", trained_in="tangent", regulariser=None, extension=None),
+    "tau_jp": Recipe(trainable="all", trained_in="tangent", regulariser=TAU_JP, extension=None),
+}
+# What `benchmarks.steps` calls the step of each.
+PRODUCTS = {"standard": "standard", "attention": "attention", "ntk": "tangent", "tau_jp": "tau_jp cyclic"}
+CLASSES = 100
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run: seconds per step, the peak of tensors in bytes (on a GPU), and micro-batches per step."""
+
+    seconds: float
+    peak_bytes: int
+    accumulation: int
+
+
+class Bench:
+    """A model with random weights, and random images in a file."""
+
+    def __init__(self, model: str, settings: FinetuneSettings, device: torch.device, directory: Path) -> None:
+        torch.manual_seed(0)
+        self.settings, self.device = settings, device
+        definition = load_model_definition(model)
+        self.encoder = ImageEncoder(build_clip(definition).get_submodule("visual"), definition, "0" * 64)
+        height, width = self.encoder.image_size or (224, 224)
+        self.image_size = height
+        shape = (8 * settings.batch_size, 3, height, width)
+        images = np.memmap(directory / f"{model}.bin", np.uint8, "w+", shape=shape)
+        random = np.random.default_rng(0)
+        for image in images:
+            image[:] = random.integers(0, 256, image.shape, np.uint8)
+        with torch.no_grad():
+            features = self.encoder(torch.from_numpy(images[:1])).shape[1]
+        weight = 100 * torch.nn.functional.normalize(torch.randn(CLASSES, features), dim=1)
+        labels = np.arange(len(images), dtype=np.int64) % CLASSES
+        head = Head(weight, [str(label) for label in range(CLASSES)])
+        self.data = TrainingData(LabelledImages(images, labels), head, {"other": images})
+
+    def measure(self, recipe: Recipe, resident: bool, steps: int) -> Measured:
+        """Fine-tune; with more micro-batches if it does not fit."""
+        accumulation = self.settings.accumulation
+        while True:
+            try:
+                return self._finetune(recipe, resident, steps, accumulation)
+            except torch.OutOfMemoryError:
+                if accumulation >= self.settings.batch_size:
+                    raise
+                accumulation *= 2
+            gc.collect()
+            torch.cuda.empty_cache()
+
+    def _finetune(self, recipe: Recipe, resident: bool, steps: int, accumulation: int) -> Measured:
+        trainable = make_trainable(copy.deepcopy(self.encoder).to(self.device), recipe)
+        settings = self.settings.model_copy(update={"steps": 2 * steps, "accumulation": accumulation})
+        plan = Plan(settings, lr=1e-5, epochs=1.0, seed=0, regulariser=recipe.regulariser, steps=2 * steps)
+        ends: list[float] = []
+
+        def on_step(record: StepRecord) -> None:
+            ends.append(time.perf_counter())
+
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        # Half the steps are read before the timed ones begin, and these all at once.
+        with mock.patch.object(loop, "STEPS_READ_AT_ONCE", steps), keep_one_batch() if resident else nullcontext():
+            finetune(trainable, self.data, plan, self.device, on_step)
+        peak = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else 0
+        return Measured((ends[-1] - ends[steps - 1]) / steps, peak, accumulation)
+
+
+def keep_one_batch() -> Any:
+    """While it lasts, every step sees the first one's batches, which stay on the device."""
+
+    def iterate(feed: Feed, first: int, steps: int) -> Iterator[StepData]:
+        (data,) = feed._make(first, first + 1)
+        for step in range(first, steps):
+            yield replace(data, step=step)
+
+    return mock.patch.object(Feed, "iterate", iterate)
+
+
+def matmul_flops(device: torch.device, bf16: bool) -> float:
+    """Operations per second of one large matrix product, at best."""
+    size, dtype = (8192 if device.type == "cuda" else 1024), torch.bfloat16 if bf16 else torch.float32
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(20):
+        began = time.perf_counter()
+        for _ in range(5):
+            a @ b
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = min(best, (time.perf_counter() - began) / 5)
+    return 2 * size**3 / best
+
+
+def products(model: str, batch: int, size: int) -> dict[str, int]:
+    """Operations of a step's matrix products and convolutions, by recipe; counted on shapes alone."""
+    setting = Setting(model, batch, size, torch.get_num_threads(), "meta", "fp32", OTHERS.batch_size, 1)
+    steps = variants(Workbench(setting))
+    counted = {}
+    for recipe, name in PRODUCTS.items():
+        with FlopCounterMode(display=False) as counter:
+            steps[name]()
+        counted[recipe] = counter.get_total_flops()
+    return counted
+
+
+def rows_of(bench: Bench, recipes: list[str], steps: int, repeats: int) -> dict[str, dict[str, list[Measured]]]:
+    """Every recipe, fed and on the device, in turn."""
+    runs: dict[str, dict[str, list[Measured]]] = {name: {"fed": [], "resident": []} for name in recipes}
+    for _ in range(repeats):
+        for name in recipes:
+            for variant in ("fed", "resident"):
+                runs[name][variant].append(bench.measure(RECIPES[name], variant == "resident", steps))
+                gc.collect()
+    return runs
+
+
+def summarise(
+    runs: dict[str, dict[str, list[Measured]]], counted: dict[str, int], peak: float, batch: int
+) -> dict[str, dict[str, Any]]:
+    """Medians, and how they compare with the floor."""
+    rows = {}
+    for name, of in runs.items():
+        fed, resident = (statistics.median(run.seconds for run in of[variant]) for variant in ("fed", "resident"))
+        floor = counted[name] / peak
+        rows[name] = {
+            "fed": batch / fed,
+            "resident": batch / resident,
+            "fed_over_resident": resident / fed,
+            "products": counted[name],
+            "floor": batch / floor,
+            "step_over_floor": fed / floor,
+            "peak_bytes": max(run.peak_bytes for run in of["fed"]),
+            "accumulation": max(run.accumulation for run in of["fed"]),
+            "runs": {variant: [asdict(run) for run in measured] for variant, measured in of.items()},
+        }
+    return rows
+
+
+def table_of(rows: dict[str, dict[str, Any]], title: str) -> Table:
+    """The rows for people."""
+    headings = ["fed, images/s", "on the device", "ratio", "floor", "step / floor", "memory, GiB", "micro-batches"]
+    table = Table("recipe", *headings, title=title)
+    for name, row in rows.items():
+        cells = [f"{row['fed']:.1f}", f"{row['resident']:.1f}", f"{row['fed_over_resident']:.2f}"]
+        cells += [f"{row['floor']:.1f}", f"{row['step_over_floor']:.2f}"]
+        table.add_row(name, *cells, f"{row['peak_bytes'] / 2**30:.1f}", str(row["accumulation"]))
+    return table
+
+
+def main(
+    model: Annotated[list[str] | None, typer.Option(help="Default: ViT-B-32 and ViT-L-14.")] = None,
+    recipe: Annotated[list[str] | None, typer.Option(help=f"Default: {', '.join(RECIPES)}.")] = None,
+    batch: int = 128,
+    steps: Annotated[int, typer.Option(help="Timed steps, after as many to warm up.")] = 8,
+    repeats: int = 2,
+    device: str = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or auto: bf16 on a GPU.")] = "auto",
+    accumulation: int = 1,
+    checkpointing: bool = False,
+    compile: bool = False,
+    json_file: Annotated[Path | None, typer.Option("--json")] = None,
+) -> None:
+    """Print a table per model and, with --json, write it; the file is written anew after each model."""
+    settings = FinetuneSettings.model_validate({
+        "lr": None, "batch_size": batch, "weight_decay": 0.1, "steps": None, "warmup": 0.1, "warmup_steps": None,
+        "max_grad_norm": 1.0, "augmentation": ResizedCrop(kind="resized_crop", scale=(0.9, 1.0)),
+        "precision": precision, "accumulation": accumulation, "processes": 1, "checkpointing": checkpointing,
+        "compile": compile,
+    })  # fmt: skip
+    chosen = prepare_device(device)
+    bf16 = Plan(settings, 1e-5, 1.0, 0).uses_bf16(chosen)
+    console = Console(width=140)
+    name = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else "cpu"
+    peak = matmul_flops(chosen, bf16)
+    kind = "bf16" if bf16 else "fp32"
+    console.print(f"{name}, {kind}, torch {torch.__version__}: {peak / 1e12:.2f} TFLOP/s in a matrix product")
+    found: dict[str, Any] = {"device": name, "precision": kind, "torch": torch.__version__, "matmul_flops": peak}
+    found |= {"batch": batch, "steps": steps, "models": {}}
+    for each in model or ["ViT-B-32", "ViT-L-14"]:
+        with tempfile.TemporaryDirectory() as directory:
+            bench = Bench(each, settings, chosen, Path(directory))
+            runs = rows_of(bench, recipe or list(RECIPES), steps, repeats)
+        rows = summarise(runs, products(each, batch, bench.image_size), peak, batch)
+        console.print(table_of(rows, f"{each}, batch {batch}"))
+        found["models"][each] = rows
+        if json_file:
+            json_file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    typer.run(main)
