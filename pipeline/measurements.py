@@ -1,5 +1,6 @@
 """Measurements: the rows of ``results.csv``, one number each with its interval."""
 
+import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -113,13 +114,26 @@ def read_measurements(path: Path) -> pd.DataFrame:
         UserError: the file is missing, or has other columns.
     """
     try:
-        frame = pd.read_csv(path, dtype=_TYPES)
+        return parse_measurements(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError:
         raise missing(path) from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is no text; make it again with `dvc repro`") from None
+
+
+def parse_measurements(text: str, name: str) -> pd.DataFrame:
+    """The same from a text that is called ``name``, such as that of a commit.
+
+    Raises:
+        UserError: it has other columns, or is no table.
+    """
+    try:
+        frame = pd.read_csv(io.StringIO(text), dtype=_TYPES)
     except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"{path}: no table of measurements ({error}); make it again with `dvc repro`") from None
+        said = " ".join(str(error).split())
+        raise UserError(f"{name}: no table of measurements ({said}); make it again with `dvc repro`") from None
     if list(frame.columns) != COLUMNS:
-        raise UserError(f"{path}: its columns are {list(frame.columns)}, not {COLUMNS}; run `dvc repro` again")
+        raise UserError(f"{name}: its columns are {list(frame.columns)}, not {COLUMNS}; run `dvc repro` again")
     return frame
 
 

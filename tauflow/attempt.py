@@ -5,15 +5,13 @@ and all it has started end with the worker, which keeps a pipe to it open; it wa
 it forgets what an attempt that was killed has left in DVC's list of files in use.
 """
 
-import fcntl
 import json
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,8 +19,7 @@ import psutil
 from dvc.cli import main as dvc
 from dvc.repo import Repo
 
-from tauflow.logs import log_file
-from tauflow.workspace import home
+from tauflow.locks import only_attempt
 
 # How long processes have to end when they are told to, before they are killed.
 GRACE_SECONDS = 5.0
@@ -30,21 +27,11 @@ POLL_SECONDS = 0.1
 NAME = "tauflow.attempt"
 
 
-@contextmanager
-def only_attempt(stage: str) -> Iterator[None]:
-    """Hold the stage's lock, waiting for another attempt to end; the file system frees it when a process dies."""
-    path = home() / ".tauflow" / "attempts" / f"{log_file(stage).stem}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def forget_dead(stage: str) -> None:
     """Remove what killed attempts have left in DVC's list of files in use.
 
     DVC does so itself for processes of the same machine; elsewhere it may take another process of the same number for
-    the dead one, and wait for it forever. To be called while :func:`only_attempt` is held.
+    the dead one, and wait for it forever. To be called while the stage's lock is held.
     """
     path = Path(".dvc", "tmp", "rwlock")
     command = f"{NAME} {stage}"

@@ -93,13 +93,8 @@ def compose_parameters(overrides: Annotated[list[str] | None, typer.Argument(met
     """
     from tauflow.composition import compose  # imports a good part of DVC
 
-    try:
+    with one_line_errors():
         compose(Path(), overrides or [])
-    except Exception as error:  # Hydra has many, all about the overrides or conf/
-        text, _, _ = " ".join(str(error).split()).partition(" Config search path:")
-        print(f"error: conf/: {text}", file=sys.stderr)
-        raise typer.Exit(1) from None
-    checked_parameters()
     print(f"{PARAMETERS}: written")
 
 

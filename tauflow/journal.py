@@ -7,11 +7,13 @@ lines here. It never waits for a tracking server, and nothing is lost when there
 import fcntl
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,10 @@ from tauflow.workspace import home, journals
 
 # Where a stage's own journal is, for the processes that it starts.
 JOURNAL = "TAUFLOW_JOURNAL"
+# ``off``: no tracker is started.
+TRACKER = "TAUFLOW_TRACKER"
+# DVC takes a moment between two stages.
+LINGER_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Journal:
         """Begin a journal with its ``start`` event."""
         journals().mkdir(parents=True, exist_ok=True)
         journal = cls(journals() / f"{time.time_ns()}-{uuid.uuid4().hex[:8]}.jsonl")
-        journal.append("start", pid=os.getpid(), **start)
+        journal.append("start", pid=os.getpid(), host=platform.node(), **start)
         return journal
 
     def append(self, event: str, **content: Any) -> None:
@@ -69,19 +75,36 @@ def error_file() -> Path:
 
 def start_tracker() -> None:
     """Start the background tracker unless one is running or ``TAUFLOW_TRACKER=off``."""
-    if os.environ.get("TAUFLOW_TRACKER") == "off":
+    if os.environ.get(TRACKER) == "off":
         return
-    directory = journals().parent
-    with (directory / "tracker.lock").open("a") as lock:
+    with (journals().parent / "tracker.lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return
-    with (directory / "tracker.log").open("a") as log:
-        subprocess.Popen(
-            [sys.executable, "-m", "tauflow.tracker"],
+    _tracker(subprocess.DEVNULL, LINGER_SECONDS)
+
+
+@contextmanager
+def tracker_running() -> Iterator[None]:
+    """Have a tracker meanwhile, whichever machines stages run on; none with ``TAUFLOW_TRACKER=off``."""
+    if os.environ.get(TRACKER) == "off":
+        yield
+        return
+    journals().mkdir(parents=True, exist_ok=True)
+    process = _tracker(subprocess.PIPE, 0)
+    assert process.stdin
+    with process.stdin:
+        yield
+
+
+def _tracker(stdin: int, linger: float) -> "subprocess.Popen[bytes]":
+    """A tracker: goes on until its standard input has ended and nothing has come for ``linger`` seconds."""
+    with (journals().parent / "tracker.log").open("a") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tauflow.tracker", str(linger)],
             cwd=home(),
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=log,
             stderr=log,
             start_new_session=True,

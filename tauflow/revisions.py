@@ -1,6 +1,5 @@
 """What experiments, revisions and the working tree found: read from commits, of which none is checked out."""
 
-import io
 import subprocess
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from dvc.repo import Repo
 from dvc.scm import resolve_rev
 
 from pipeline.errors import UserError
-from pipeline.measurements import COLUMNS
+from pipeline.measurements import parse_measurements
 from tauflow.layout import RESULTS
 from tauflow.workspace import PARAMETERS
 
@@ -82,12 +81,7 @@ def read_experiment(name: str, revision: str | None) -> Experiment:
     """
     parameters = read_parameters(name, revision)
     results = _read(name, revision, RESULTS)
-    try:
-        table = pd.read_csv(io.StringIO(results), dtype={"seed": "int64", "value": "float64"})
-    except ValueError as error:
-        raise UserError(f"{name}: {RESULTS} is no table of measurements ({' '.join(str(error).split())})") from None
-    if list(table.columns) != COLUMNS:
-        raise UserError(f"{name}: the columns of {RESULTS} are {list(table.columns)}, not {COLUMNS}; run it again")
+    table = parse_measurements(results, f"{name}: {RESULTS}")
     seeds = table["seed"].unique().tolist()
     if seeds != [parameters["seed"]]:
         raise UserError(

@@ -12,9 +12,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from pipeline.errors import UserError
-from tauflow.attempt import forget_dead, only_attempt
+from tauflow.attempt import forget_dead
 from tauflow.cluster import Cluster, Job, Outcome, check_installed, connect, gpu_slots, machine_names
 from tauflow.dag import Dag, read_dag
+from tauflow.journal import TRACKER, tracker_running
+from tauflow.locks import only_attempt
 from tauflow.logs import attempts, log_file
 from tauflow.parallel import Fate, Schedule
 from tauflow.stage import INVOCATION
@@ -101,9 +103,8 @@ def repro_in_parallel(options: Options) -> int:
     """
     check_installed()
     targets = options.targets
-    environment = {**os.environ, INVOCATION: _invocation()}
-    if options.address:  # the tracker can tell whether a stage is alive only on its own machine
-        environment["TAUFLOW_TRACKER"] = "off"
+    # One tracker for all machines, here; no stage starts another.
+    environment = {**os.environ, INVOCATION: _invocation(), TRACKER: "off"}
     job = Job(Path.cwd(), environment, ("--force",) if options.force else ())
     console = Console()
     dag = read_dag(targets, options.force)
@@ -113,7 +114,7 @@ def repro_in_parallel(options: Options) -> int:
     began = time.monotonic()
     running: set[str] = set()  # what may have left something behind
     try:
-        with connect(options.address, options.jobs):
+        with connect(options.address, options.jobs), tracker_running():
             gpus, slots = gpu_slots(options.gpus_per_stage)
             schedule = Schedule(dag.tasks, options.jobs, slots)
             running = schedule.running

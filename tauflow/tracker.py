@@ -1,13 +1,18 @@
 """The tracker: logs the journals of all stages to MLflow, from one process.
 
-``python -m tauflow.tracker`` follows running stages and ends when there are none; ``tauflow track`` does the same in
-the foreground. Where each journal was logged up to is kept beside it, so that an interrupted tracker continues.
+``python -m tauflow.tracker SECONDS`` follows running stages, and ends when none has run for so long and its standard
+input has ended;
+``tauflow track`` does the same in the foreground. Where each journal was logged up to is kept beside it, so that an
+interrupted tracker continues.
 """
 
 import fcntl
 import json
+import platform
+import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +22,9 @@ import psutil
 
 from tauflow.journal import error_file
 from tauflow.lockfile import Entry, read_lock
+from tauflow.locks import is_attempted
 from tauflow.workspace import journals
 
-# DVC takes a moment between two stages.
-LINGER_SECONDS = 15.0
 POLL_SECONDS = 1.0
 # How long after a stage ended its entry in dvc.lock is waited for; a stage run by hand has none.
 LOCK_ENTRY_SECONDS = 10.0
@@ -65,8 +69,12 @@ def only_one() -> Iterator[None]:
         yield
 
 
-def track(linger: float) -> int:
+def track(linger: float, wanted: Callable[[], bool] = lambda: False) -> int:
     """Log all journals, following running stages, until nothing has come for ``linger`` seconds.
+
+    Args:
+        linger: seconds.
+        wanted: whether to go on whatever comes.
 
     Returns:
         The number of journals that remain because MLflow refused them; ``error_file()`` then says why.
@@ -78,7 +86,7 @@ def track(linger: float) -> int:
             store = Store.connect()
             refused: Refused = {}
             try:
-                _follow(store, linger, refused)
+                _follow(store, linger, refused, wanted)
             finally:
                 store.close()
             for error in refused.values():
@@ -89,10 +97,10 @@ def track(linger: float) -> int:
     return len(list(journals().glob("*.jsonl")))
 
 
-def _follow(store: Any, linger: float, refused: Refused) -> None:
-    """Log what comes, until nothing has come for ``linger`` seconds and no stage runs."""
+def _follow(store: Any, linger: float, refused: Refused, wanted: Callable[[], bool]) -> None:
+    """Log what comes, until nothing has come for ``linger`` seconds, no stage runs, and it is not wanted any more."""
     idle_since = time.monotonic()
-    while time.monotonic() - idle_since < linger or _running(refused):
+    while wanted() or time.monotonic() - idle_since < linger or _running(refused):
         if _log_all(store, refused):
             idle_since = time.monotonic()
         else:
@@ -170,7 +178,7 @@ def _end_event(path: Path, progress: Progress) -> dict[str, Any] | None:
     ``None`` while the stage runs, or while there are whole lines that are not logged.
     """
     # Asked before the file is read, since a stage's last act is to write its end.
-    alive = _alive(_first_event(path)["pid"])
+    alive = _alive(_first_event(path))
     with path.open("rb") as file:
         file.seek(progress.offset)
         remaining = file.read()
@@ -187,9 +195,12 @@ def _running(refused: Refused) -> bool:
     return bool(set(journals().glob("*.jsonl")) - refused.keys())
 
 
-def _alive(pid: int) -> bool:
+def _alive(start: dict[str, Any]) -> bool:
+    """Whether a stage runs; of another machine only its lock can tell."""
+    if start.get("host", platform.node()) != platform.node():
+        return is_attempted(start["name"])
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return psutil.Process(start["pid"]).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
@@ -202,5 +213,12 @@ def lock_entry(root: Path, stage: str, after_ms: float) -> Entry | None:
     return read_lock(root).get(stage)
 
 
+def _read_until_end() -> threading.Thread:
+    """A thread that lives as long as whoever has started this process keeps its standard input open."""
+    reader = threading.Thread(target=sys.stdin.buffer.read, daemon=True)
+    reader.start()
+    return reader
+
+
 if __name__ == "__main__":
-    track(LINGER_SECONDS)
+    track(float(sys.argv[1]), _read_until_end().is_alive)

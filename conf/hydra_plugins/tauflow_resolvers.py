@@ -1,6 +1,6 @@
 """Resolvers for conf/: entries that follow from others, and the hash of an extension.
 
-DVC loads this when it composes params.yaml (`plugins_path` in .dvc/config).
+DVC loads this when it composes params.yaml (`plugins_path` in .dvc/config), before it runs an experiment.
 """
 
 import hashlib
@@ -9,14 +9,28 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from pipeline.config.derived import derive
+from pipeline.config import Choices, LegalNames, checked
+from pipeline.config.derived import DERIVED, derive
+from tauflow.composition import disown_reports, say_mistakes_in_one_line
 
 ROOT = Path(__file__).parents[2]
+DEFINITIONS = ROOT / "pipeline" / "definitions"
 
 
 def derived(key: str, *, _root_: Any) -> Any:
-    """An entry of ``params.yaml`` that follows from others."""
+    """An entry of ``params.yaml`` that follows from others; before the first, these are checked."""
+    if key == DERIVED[0]:
+        chosen = OmegaConf.masked_copy(_root_, [name for name in _root_ if name not in DERIVED])
+        checked(OmegaConf.to_container(chosen, resolve=True), Choices, _legal_names())
     return OmegaConf.create(derive(_root_)[key])
+
+
+def _legal_names() -> LegalNames | None:
+    """What this working copy defines, whichever copy is installed."""
+    if not DEFINITIONS.is_dir():
+        return None
+    names = {kind: sorted(path.stem for path in (DEFINITIONS / kind).glob("*.yaml")) for kind in ("tasks", "models")}
+    return LegalNames(**names)
 
 
 def sha256(path: str) -> str:
@@ -26,3 +40,5 @@ def sha256(path: str) -> str:
 
 OmegaConf.register_new_resolver("derived", derived, replace=True)
 OmegaConf.register_new_resolver("sha256", sha256, replace=True)
+say_mistakes_in_one_line()
+disown_reports(ROOT)

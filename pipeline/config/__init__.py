@@ -5,6 +5,7 @@ this package need not be a dependency of any stage.
 """
 
 from pipeline.config.parameters import (
+    Choices,
     EvaluationSettings,
     Extension,
     FinetuneSettings,
@@ -21,9 +22,10 @@ from pipeline.config.parameters import (
     Schedule,
     SearchSettings,
 )
-from pipeline.config.validation import LegalNames, load_parameters, load_yaml
+from pipeline.config.validation import LegalNames, checked, load_parameters, load_yaml
 
 __all__ = [
+    "Choices",
     "EvaluationSettings",
     "Extension",
     "FinetuneSettings",
@@ -40,6 +42,7 @@ __all__ = [
     "ResizedCrop",
     "Schedule",
     "SearchSettings",
+    "checked",
     "load_parameters",
     "load_yaml",
 ]

@@ -211,12 +211,13 @@ class EvaluationSettings(Section):
 
     batch_size: images at once.
     directions: task vectors that are propagated at once through the linearised encoder.
-    edits: edited models that are evaluated at once in weight space, each with weights of its own in memory.
+    edits: edited models that are evaluated at once in weight space, each with weights of its own in memory; ``null``:
+    as many as was measured to be fastest for such a device and encoder.
     """
 
     batch_size: PositiveInt
     directions: PositiveInt
-    edits: PositiveInt
+    edits: PositiveInt | None
 
 
 class AnalysisSettings(Section):
@@ -265,8 +266,8 @@ def _check_names(key: str, given: list[str], legal: list[str]) -> None:
         raise ValueError(f"{key}: [] is empty; legal are {', '.join(legal)}")
 
 
-class Parameters(Section):
-    """The whole of ``params.yaml``."""
+class Choices(Section):
+    """What somebody chooses in ``params.yaml``; its other entries follow from these."""
 
     suite: str
     models: list[str]
@@ -290,22 +291,9 @@ class Parameters(Section):
     disentanglement: DisentanglementSettings
     localisation: LocalisationSettings
     incremental: IncrementalSettings
-    datasets: list[str]
-    recipes: list[str]
-    imported_recipes: list[str]
-    trained_recipes: list[str]
-    plain_recipes: list[str]
-    regularised_recipes: list[str]
-    continued: dict[str, dict[str, str]]
-    tangent_recipes: list[str]
-    evaluations: dict[str, dict[str, str]]
-    arrivals: dict[str, list[str]]
-    incremental_recipes: list[str]
-    incremental_tangent_recipes: list[str]
-    incremental_evaluations: dict[str, dict[str, str]]
 
     @model_validator(mode="after")
-    def _names_are_known(self, info: Any) -> "Parameters":  # a ValidationInfo, which no runtime check can see
+    def _names_are_known(self, info: Any) -> "Choices":  # a ValidationInfo, which no runtime check can see
         legal = info.context
         if legal is not None:
             _check_names("models", self.models, legal.models)
@@ -319,7 +307,7 @@ class Parameters(Section):
         return self
 
     @model_validator(mode="after")
-    def _recipes_have_one_origin(self) -> "Parameters":
+    def _recipes_have_one_origin(self) -> "Choices":
         for name in sorted(self.recipe.keys() & self.imported.keys()):
             raise ValueError(f"imported: {name!r} is a recipe that trains as well; give one of them another name")
         for name, recipe in self.recipe.items():
@@ -334,13 +322,13 @@ class Parameters(Section):
         return sorted({*self.recipe, *self.imported})
 
     @model_validator(mode="after")
-    def _orders_are_named_once(self) -> "Parameters":
+    def _orders_are_named_once(self) -> "Choices":
         if len(set(self.incremental.orders)) < len(self.incremental.orders):
             raise ValueError(f"incremental.orders: {self.incremental.orders} names an order twice; name each once")
         return self
 
     @model_validator(mode="after")
-    def _tables_are_complete(self) -> "Parameters":
+    def _tables_are_complete(self) -> "Choices":
         for task in self.tasks:
             if task not in self.epochs:
                 raise ValueError(f"epochs: no entry for task {task!r}; say how many epochs it trains")
@@ -354,6 +342,24 @@ class Parameters(Section):
                 others = regulariser.others.named()
                 _check_names(f"recipe.{name}.regulariser.others", others, [*self.tasks, self.control])
         return self
+
+
+class Parameters(Choices):
+    """The whole of ``params.yaml``."""
+
+    datasets: list[str]
+    recipes: list[str]
+    imported_recipes: list[str]
+    trained_recipes: list[str]
+    plain_recipes: list[str]
+    regularised_recipes: list[str]
+    continued: dict[str, dict[str, str]]
+    tangent_recipes: list[str]
+    evaluations: dict[str, dict[str, str]]
+    arrivals: dict[str, list[str]]
+    incremental_recipes: list[str]
+    incremental_tangent_recipes: list[str]
+    incremental_evaluations: dict[str, dict[str, str]]
 
     @model_validator(mode="after")
     def _derived_entries_are_current(self) -> "Parameters":

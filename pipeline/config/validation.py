@@ -52,12 +52,24 @@ def load_yaml(path: Path, model: type[Model], context: LegalNames | None = None)
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds {content!r} instead of keys and values; legal keys are {_keys(model)}")
     try:
+        return checked(content, model, context)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def checked(content: object, model: type[Model], context: LegalNames | None = None) -> Model:
+    """Content in the form of a pydantic model.
+
+    Raises:
+        UserError: one line for the first mistake.
+    """
+    try:
         return model.model_validate(content, context=context)
     except ValidationError as error:
         # A misspelt key is unknown and, under its right name, missing: the former says more.
         details = sorted(error.errors(), key=lambda d: d["type"] != "extra_forbidden")
         more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
-        raise UserError(f"{path}: {_one_line(details[0], model)}{more}") from None
+        raise UserError(f"{_one_line(details[0], model)}{more}") from None
 
 
 def _one_line(details: ErrorDetails, model: type[BaseModel]) -> str:

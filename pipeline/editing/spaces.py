@@ -59,18 +59,30 @@ class _Space:
             vector.check_fits(self._parameters)
 
 
+# Where several edits at once are faster, and how many (benchmarks/RECORDS.md): on an H100, 16 of mini-clip (0.8 M
+# parameters) take a seventh of the time, while ViT-B/32 (88 M) keeps it busy alone. A CPU is always busy with one.
+_SMALL_ENCODER = 10_000_000
+_SMALL_AT_ONCE = 16
+
+
+def edits_at_once(device: torch.device, parameters: int) -> int:
+    """How many edited encoders of so many parameters are best evaluated at once in weight space."""
+    return _SMALL_AT_ONCE if device.type == "cuda" and parameters < _SMALL_ENCODER else 1
+
+
 class WeightSpace(_Space):
     """Edits of the weights: f(x; θ₀ + Σ aₜ τₜ).
 
     Keeps θ₀ and the task vectors on the device and moves one encoder's parameters in place. ``at_once`` edits share a
-    pass, each with weights of its own: where the device is not busy with one, that is faster.
+    pass, each with weights of its own: where the device is not busy with one, that is faster. ``None``: see
+    :func:`edits_at_once`.
     """
 
     def __init__(
-        self, encoder: ImageEncoder, vectors: Sequence[TaskVector], device: torch.device, at_once: int = 1
+        self, encoder: ImageEncoder, vectors: Sequence[TaskVector], device: torch.device, at_once: int | None = None
     ) -> None:
         super().__init__(encoder, vectors, device)
-        self._at_once = at_once
+        self._at_once = at_once or edits_at_once(device, sum(p.numel() for p in self._parameters.values()))
         self._base = {name: parameter.clone() for name, parameter in self._parameters.items()}
         self._moved = sorted({name for vector in vectors for name in vector.tensors})
         self._moves: list[tuple[list[Tensor], list[Tensor]]] = []

@@ -1,6 +1,6 @@
 """From original images of any source to train, val and test as packed arrays. Imports neither torch nor open_clip."""
 
-from pipeline.preparation.prepare import Destination, prepare
+from pipeline.preparation.packing import Destination, prepare
 from pipeline.preparation.raw import read_raw
 
 __all__ = ["Destination", "prepare", "read_raw"]

@@ -4,12 +4,12 @@ from io import BytesIO
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 Pixels = UInt8[np.ndarray, "3 size size"]
 
 # Not Pillow's others, some of which run programs.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
 
 def decode(content: bytes, size: int, native: int | None) -> Pixels:
@@ -26,9 +26,10 @@ def decode(content: bytes, size: int, native: int | None) -> Pixels:
     try:
         with Image.open(BytesIO(content), formats=FORMATS) as image:
             pixels = to_rgb(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError:
+        raise ValueError(f"cannot be decoded: no image of the formats {', '.join(FORMATS)}") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = str(error).replace(f"{error.filename}", "its content") if isinstance(error, OSError) else str(error)
-        raise ValueError(f"cannot be decoded: {' '.join(reason.split())}") from None
+        raise ValueError(f"cannot be decoded: {' '.join(str(error).split())}") from None
     if native is not None and pixels.size != (native, native):
         raise ValueError(f"is {pixels.height} x {pixels.width}, but its task says that all are {native} x {native}")
     return np.ascontiguousarray(np.asarray(resize_and_crop(pixels, size)).transpose(2, 0, 1))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,7 @@ Indices = Int64[np.ndarray, " n"]
 _ROWS = 64
 
 
+@runtime_checkable
 class RawSplit(Protocol):
     """A split that a source ships."""
 

@@ -25,8 +25,9 @@ from pipeline.errors import UserError
 Result = TypeVar("Result")
 RepositoryType = Literal["model", "dataset"]
 
-# Seconds before each further attempt.
+# Seconds before each further attempt, and seconds that a listing of many files may take.
 _PAUSES = (1, 4, 16)
+_LISTING = 60
 _FINAL = (RepositoryNotFoundError, RevisionNotFoundError, RemoteEntryNotFoundError, OfflineModeIsEnabled)
 _BUSY = (408, 429, 500, 502, 503, 504)
 
@@ -54,7 +55,9 @@ def list_dataset(repository: str, revision: str) -> Listing:
         UserError: the hub cannot be reached or refuses.
     """
     what = f"{repository} at {revision[:12]}"
-    found = _patiently(lambda: HfApi().dataset_info(repository, revision=revision, files_metadata=True), what)
+    found = _patiently(
+        lambda: HfApi().dataset_info(repository, revision=revision, files_metadata=True, timeout=_LISTING), what
+    )
     if found.sha is None:
         raise UserError(f"{what}: the hub names no commit; check HF_ENDPOINT")
     return Listing(

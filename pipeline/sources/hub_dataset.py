@@ -4,8 +4,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.constants import HF_HUB_CACHE
+from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.utils import disable_progress_bars
 
 from pipeline.errors import UserError
@@ -89,7 +88,7 @@ def _announce(source: HubSource, listing: Listing, paths: list[str], where: str)
         f"{where} at {listing.commit[:12]}: {len(paths)} files, {gigabytes(total)}; {gigabytes(needed)} to download",
         flush=True,
     )
-    require_space(Path(HF_HUB_CACHE), needed, f"{where}: its files")
+    require_space(Path(constants.HF_HUB_CACHE), needed, f"{where}: its files")
 
 
 def _fetch(repository: str, path: str, listing: Listing, where: str) -> tuple[Path, FileRecord]:

@@ -61,4 +61,4 @@ class Record(BaseModel):
 
     def write(self, path: Path) -> None:
         """Write the record as JSON."""
-        write_json(path, self.model_dump(mode="json", exclude_none=True))
+        write_json(path, self.model_dump(mode="json"))

@@ -15,6 +15,7 @@ import yaml
 
 from pipeline.config import LegalNames, load_parameters
 from pipeline.config.derived import DERIVED, derive
+from pipeline.errors import UserError
 from pipeline.models import model_names
 from pipeline.tasks import task_names
 from tauflow.composition import compose
@@ -252,6 +253,27 @@ def test_a_new_paradigm_is_one_file(tmp_path: Path) -> None:
     # Its penalty sees no other task's images.
     assert (parameters.plain_recipes, parameters.regularised_recipes) == (["mine", "standard"], [])
     assert list(parameters.evaluations) == ["mini-clip-mine", "mini-clip-standard"]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("model=vit", "model: 'vit' is unknown; legal are mini_clip, vit_b_16"),
+        ("lrr=1", "unknown key 'lrr'; legal keys here are seed, device, prepare"),
+        ("seed.x=1", "unknown key 'seed.x'; legal keys here are none"),
+        ("+finetune.lrr=1", "unknown key 'finetune.lrr' (value 1); legal keys here are lr, batch_size"),
+        ("models=[vit]", "models: 'vit' is unknown; legal are"),
+        ("paradigms=[ntk,nkt]", "paradigms: 'nkt' is unknown; legal are attention, ntk"),
+        ("seed=[1", "no viable alternative at input '[1'"),
+    ],
+)
+def test_a_wrong_override_is_one_line_and_writes_nothing(override: str, said: str, root: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        compose(root, [override], tmp_path / "params.yaml")
+    line = str(error.value)
+    assert line.startswith(said)
+    assert "\n" not in line
+    assert not (tmp_path / "params.yaml").exists()
 
 
 IMPORTED = """# @package _global_

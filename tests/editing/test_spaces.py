@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.editing import TaskVector
-from pipeline.editing.spaces import EditSpace, Subset, WeightSpace
+from pipeline.editing.spaces import EditSpace, Subset, WeightSpace, edits_at_once
 from pipeline.errors import UserError
 from pipeline.models.encoders import ImageEncoder
 from pipeline.models.registry import ModelDefinition
@@ -62,6 +62,13 @@ def assert_at(space: WeightSpace, base: dict[str, Tensor]) -> None:
     found = weights_of(space)
     assert found.keys() == base.keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in base.items())
+
+
+@pytest.mark.parametrize(("device", "parameters", "expected"), [("cpu", 10, 1), ("cuda", 10, 16), ("cuda", 10**8, 1)])
+def test_only_a_small_encoder_on_a_gpu_is_evaluated_several_times_at_once(
+    device: str, parameters: int, expected: int
+) -> None:
+    assert edits_at_once(torch.device(device), parameters) == expected
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 8])
@@ -128,7 +135,7 @@ def test_base_is_restored_when_embedding_fails(
     space: WeightSpace, batches: list[Tensor], base: dict[str, Tensor]
 ) -> None:
     with pytest.raises(Exception, match=r"."):
-        list(space.embeddings(EDITS[1:2], [torch.zeros(1, 3, 5, 5, dtype=torch.uint8)]))
+        list(space.embeddings(EDITS[1:2], [torch.zeros(1, 4, 32, 32, dtype=torch.uint8)]))
     assert_at(space, base)
 
 

@@ -89,7 +89,5 @@ def test_an_unknown_paradigm_is_one_line(clone: Project) -> None:
     result = clone.run("tauflow", "compose", "paradigm=nkt", check=False)
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
-    assert line.startswith(
-        "error: conf/: In 'config': Could not find 'paradigm/nkt' Available options in 'paradigm': all"
-    )
+    assert line.startswith("error: paradigm: 'nkt' is unknown; legal are all, attention, ")
     assert (clone.root / "params.yaml").read_bytes() == before

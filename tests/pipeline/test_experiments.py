@@ -187,9 +187,9 @@ def test_differing_entries(ours: dict[str, Any], theirs: dict[str, Any], keys: l
     ("results", "message"),
     [
         (table(4), r"reports/results.csv is of seeds \[4\], params.yaml of seed 5"),
-        ("", "is no table of measurements"),
-        (table(5).replace("ci_low", "low"), "the columns of reports/results.csv are"),
-        (table(5).replace("1.000000", "one"), "is no table of measurements"),
+        ("", "reports/results.csv: no table of measurements"),
+        (table(5).replace("ci_low", "low"), "reports/results.csv: its columns are"),
+        (table(5).replace("1.000000", "one"), "no table of measurements"),
         ("\n".join(table(5).splitlines()[:2]), "seed 5: no m p addition tuned mean accuracy, which another seed has"),
     ],
 )

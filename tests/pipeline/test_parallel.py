@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from mlflow import MlflowClient
 
 from tauflow.composition import compose
 from tauflow.logs import STARTED
@@ -57,6 +58,32 @@ began = time.time()
 time.sleep(1.5)
 seen = {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "TAUFLOW_INVOCATION")}
 open(sys.argv[1], "w").write(json.dumps({"began": began, "ended": time.time(), **seen}) + "\\n")
+"""
+# Two stages that run until their metrics are seen in MLflow.
+WATCHED = """
+stages:
+  watched:
+    matrix:
+      i: [0, 1]
+    cmd: python watched.py ${item.i}
+    outs: [{"watched${item.i}": {cache: false}}]
+"""
+WATCHED_STAGE = """
+import os, sys, time
+from pathlib import Path
+from tauflow.journal import Journal
+
+name, invocation = f"watched@{sys.argv[1]}", os.environ["TAUFLOW_INVOCATION"]
+about = {"name": name, "root": str(Path.cwd()), "suite": "tiny", "params": {}, "tags": {"dvc.stage": name}}
+journal = Journal.open(
+    **about, invocation=invocation, invocation_name=invocation, invocation_tags={}, revision=None
+)
+journal.metrics({"loss": 0.5}, 3)
+deadline = time.monotonic() + 240
+while not Path("seen").exists() and time.monotonic() < deadline:
+    time.sleep(0.1)
+Path(f"watched{sys.argv[1]}").write_text(str(Path("seen").exists()))
+journal.append("end", status="FINISHED", error=None)
 """
 
 
@@ -206,6 +233,28 @@ def test_a_fine_tuning_whose_worker_is_killed_is_started_again_and_resumes(
     assert (clone.root / CHECKPOINT).read_bytes() == (serial.root / CHECKPOINT).read_bytes()
     assert clone.lock() == serial.lock()
     assert in_use(clone) == {}
+
+
+def test_what_runs_on_any_node_is_seen_in_mlflow_meanwhile(naps: Project, ray_cluster: Ray) -> None:
+    (naps.root / "dvc.yaml").write_text(WATCHED)
+    (naps.root / "watched.py").write_text(WATCHED_STAGE)
+    environment = {**ray_cluster.environment, "TAUFLOW_TRACKER": "on"}
+    journal = naps.root / ".tauflow" / "journal"
+
+    def runs() -> dict[str, tuple[str, float | None]]:
+        client = MlflowClient(f"sqlite:///{naps.root / 'mlflow.db'}")
+        found = [run for e in client.search_experiments() for run in client.search_runs([e.experiment_id])]
+        return {r.info.run_name or "": (r.info.status, r.data.metrics["loss"]) for r in found if r.data.metrics}
+
+    with _Running(naps, "--address", ray_cluster.address, environment=environment) as running:
+        # Not asked before the tracker has made the store.
+        wait_for(lambda: sum('"metrics"' in file.read_text() for file in journal.glob("*.progress")) == 2, 240)
+        assert runs() == {f"watched@{i}": ("RUNNING", 0.5) for i in (0, 1)}
+        (naps.root / "seen").touch()
+        assert running.end() == 0, running.output
+    assert runs() == {f"watched@{i}": ("FINISHED", 0.5) for i in (0, 1)}
+    assert [(naps.root / f"watched{i}").read_text() for i in (0, 1)] == ["True", "True"]
+    assert list(journal.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

@@ -154,6 +154,10 @@ def test_a_paradigm_is_one_yaml_file_and_its_parts_one_python_file(clone: Projec
     (clone.root / "conf" / "paradigm" / "norms.yaml").write_text(PARADIGM)
     ran = clone.experiment("paradigm=norms", "paradigms=[norms]")
     assert {name for name in ran if "-norms" not in name} == {"report", "summary", "comparison@mini-clip"}
+    assert {name.split("@")[0] for name in ran} == {
+        *("finetune", "task_vector", "features", "single_task", "alpha_search", "addition", "negation"),
+        *("disentanglement", "interference", "geometry", "incremental", "comparison", "summary", "report"),
+    }
     # Its penalty sees no other task's images.
     assert {name for name in ran if name.startswith("finetune")} == {
         "finetune@mini-clip-optdigits-norms",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import pytest
 
 from pipeline.errors import UserError
 from tauflow import mlflow_store, tracker
-from tauflow.journal import Journal, error_file
+from tauflow.journal import Journal, error_file, tracker_running
+from tauflow.locks import only_attempt
 from tauflow.stage import run_stage
 from tauflow.workspace import home, journals, tracking_uri
 from tests.tracking.conftest import REVISION, Store, finished_stage, start_event, write_lock
@@ -293,7 +295,7 @@ def test_a_stage_starts_the_tracker(workspace: Path, monkeypatch: pytest.MonkeyP
     write_lock(workspace, "head@a")
     started = [process for process in psutil.Process().children() if process.pid not in before]
     assert len(started) == 1
-    assert started[0].cmdline()[1:] == ["-m", "tauflow.tracker"]
+    assert started[0].cmdline()[1:3] == ["-m", "tauflow.tracker"]
     try:
         deadline = time.monotonic() + 120
         while list(journals().iterdir()) and time.monotonic() < deadline:
@@ -302,6 +304,44 @@ def test_a_stage_starts_the_tracker(workspace: Path, monkeypatch: pytest.MonkeyP
     finally:
         started[0].kill()
         started[0].wait()
+
+
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+def test_a_command_has_a_tracker_until_it_ends(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For stages that run on other machines, whatever time passes between them."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("TAUFLOW_TRACKER", "on")
+    before = {process.pid for process in psutil.Process().children()}
+    with tracker_running():
+        (started,) = [process for process in psutil.Process().children() if process.pid not in before]
+        monkeypatch.setenv("TAUFLOW_TRACKER", "off")
+        for name in ("head@a", "head@b"):
+            finished_stage(name, workspace)
+            write_lock(workspace, "head@a", "head@b")
+            deadline = time.monotonic() + 120
+            while list(journals().iterdir()) and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert Store().named(name).info.status == "FINISHED"
+        assert started.status() != psutil.STATUS_ZOMBIE
+    assert started.wait(60) == 0
+
+
+def test_a_stage_of_another_machine_lives_as_long_as_it_holds_its_lock(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process number means nothing here."""
+    with monkeypatch.context() as patch:
+        patch.setattr(platform, "node", lambda: "elsewhere")
+        journal = Journal.open(**start_event("finetune@a", workspace))
+    journal.path.write_text(journal.path.read_text().replace(f'"pid": {os.getpid()}', '"pid": 999999999'))
+    journal.metrics({"loss": 0.5}, 0)
+    store = mlflow_store.Store.connect()
+    with only_attempt("finetune@a"):
+        tracker._log(store, journal.path)
+        assert Store().named("finetune@a").info.status == "RUNNING"
+    tracker._log(store, journal.path)
+    assert Store().named("finetune@a").info.status == "KILLED"
+    assert not journal.path.exists()
 
 
 @pytest.fixture

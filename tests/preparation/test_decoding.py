@@ -1,0 +1,165 @@
+"""Decoding: equal to open_clip's own preprocessing where that is well defined, and the documented thing elsewhere."""
+
+import io
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+from PIL import Image
+from torchvision.transforms import CenterCrop, Compose, Resize
+
+from pipeline.preparation.decoding import decode
+
+
+def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
+    shape = (height, width, channels) if channels > 1 else (height, width)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def saved(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def flat(pixels: np.ndarray) -> list[int]:
+    """The three channels of an image of one colour."""
+    assert all(len(np.unique(channel)) == 1 for channel in pixels)
+    return pixels[:, 0, 0].tolist()
+
+
+def clip_preprocessing(size: int) -> Compose:
+    """open_clip's for evaluation, without what makes a normalised tensor of the image."""
+    whole = open_clip.image_transform(size, is_train=False, mean=(0.5,) * 3, std=(0.5,) * 3)
+    assert isinstance(whole, Compose)
+    steps = whole.transforms
+    assert isinstance(steps[0], Resize)
+    assert isinstance(steps[1], CenterCrop)
+    return Compose(steps[:3])
+
+
+@pytest.mark.parametrize(
+    ("height", "width"), [(300, 451), (451, 300), (97, 224), (224, 224), (31, 500), (640, 224), (225, 224), (50, 50)]
+)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_equals_clips_preprocessing(height: int, width: int, kind: str) -> None:
+    content = saved(Image.fromarray(noise(height, width)), kind)
+    expected = np.asarray(clip_preprocessing(224)(Image.open(io.BytesIO(content)))).transpose(2, 0, 1)
+    np.testing.assert_array_equal(decode(content, 224, None), expected)
+
+
+def test_greyscale_equals_clips_preprocessing() -> None:
+    content = saved(Image.fromarray(noise(300, 280, 1)))
+    expected = np.asarray(clip_preprocessing(224)(Image.open(io.BytesIO(content)))).transpose(2, 0, 1)
+    np.testing.assert_array_equal(decode(content, 224, None), expected)
+
+
+def test_an_image_of_the_right_size_is_not_touched() -> None:
+    pixels = noise(28, 28)
+    np.testing.assert_array_equal(decode(saved(Image.fromarray(pixels)), 28, 28), pixels.transpose(2, 0, 1))
+
+
+def test_cmyk() -> None:
+    content = saved(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "TIFF")  # red ink
+    assert flat(decode(content, 8, None)) == [255, 0, 0]
+
+
+def test_adobe_cmyk_jpeg_is_not_inverted() -> None:
+    content = saved(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=100)
+    red, green, blue = flat(decode(content, 16, None))
+    assert red > 240
+    assert max(green, blue) < 15
+
+
+@pytest.mark.parametrize("transparency", [None, 0, bytes([0, 128])])
+def test_palette(transparency: int | bytes | None) -> None:
+    image = Image.new("P", (6, 6), 1)
+    image.putpalette([0, 0, 0, 10, 200, 30])
+    options: dict[str, Any] = {} if transparency is None else {"transparency": transparency}
+    assert flat(decode(saved(image, **options), 6, None)) == [10, 200, 30]
+
+
+def test_palette_is_resized_as_colours_not_as_numbers() -> None:
+    image = Image.fromarray(np.indices((32, 32)).sum(0).astype(np.uint8) % 2, "L").convert("P")
+    image.putpalette([0, 0, 0, 200, 100, 50])
+    assert np.abs(decode(saved(image), 16, None).mean((1, 2)) - [100, 50, 25]).max() < 3
+
+
+@pytest.mark.parametrize(("mode", "colour"), [("RGBA", (10, 20, 30, 0)), ("LA", (40, 0))])
+def test_transparency_is_dropped(mode: str, colour: tuple[int, ...]) -> None:
+    expected = list(colour[:3]) if mode == "RGBA" else [40, 40, 40]
+    assert flat(decode(saved(Image.new(mode, (5, 5), colour)), 5, None)) == expected
+
+
+def test_two_colours() -> None:
+    assert flat(decode(saved(Image.new("1", (5, 5), 1)), 5, None)) == [255, 255, 255]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_lose_the_lower_eight(kind: str) -> None:
+    image = Image.fromarray(np.full((7, 7), 0x8123, np.uint16))
+    assert image.mode == "I;16"
+    assert flat(decode(saved(image, kind), 7, None)) == [0x81] * 3
+
+
+def test_sixteen_bit_colours() -> None:
+    """Pillow cannot write these, so the file is put together by hand."""
+    row = b"\x00" + struct.pack(">HHH", 0x1234, 0x80FF, 0xFF00) * 4
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)
+    chunks = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(row * 4)), chunk(b"IEND", b"")]
+    assert flat(decode(b"\x89PNG\r\n\x1a\n" + b"".join(chunks), 4, None)) == [0x12, 0x80, 0xFF]
+
+
+def test_exif_orientation_is_followed() -> None:
+    pixels = np.zeros((8, 12, 3), np.uint8)
+    pixels[:, :6] = 255  # the left half is white
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees to the right: the upper half is white then
+    turned = decode(saved(Image.fromarray(pixels), "PNG", exif=exif), 8, None)
+    assert turned[:, :2].min() > 200
+    assert turned[:, -2:].max() < 55
+
+
+def test_animation_shows_its_first_frame() -> None:
+    frames = [Image.new("RGB", (5, 5), colour) for colour in ((255, 0, 0), (0, 0, 255))]
+    assert flat(decode(saved(frames[0], "GIF", save_all=True, append_images=frames[1:]), 5, None)) == [255, 0, 0]
+
+
+BROKEN = {
+    "nothing": b"",
+    "text": b"this is no image",
+    "half a JPEG": saved(Image.fromarray(noise(64, 64)), "JPEG")[:900],
+    "half a PNG": saved(Image.fromarray(noise(64, 64)))[:900],
+    "no end of header": b"\x89PNG\r\n\x1a\n\x00\x00",
+    "PostScript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n",
+    "floating point": saved(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"),
+    "more than 16 bits": saved(Image.fromarray(np.full((4, 4), 70000, np.int32)), "TIFF"),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_what_cannot_be_decoded(broken: str) -> None:
+    with pytest.raises(ValueError, match=r"^cannot be decoded: ") as error:
+        decode(BROKEN[broken], 32, None)
+    line = str(error.value)
+    assert "\n" not in line
+    assert "0x" not in line
+
+
+def test_size_other_than_promised() -> None:
+    with pytest.raises(ValueError, match=r"^is 20 x 28, but its task says that all are 28 x 28$"):
+        decode(saved(Image.fromarray(noise(20, 28))), 28, 28)
+
+
+def test_every_mode_becomes_square_rgb() -> None:
+    for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16"):
+        image = Image.fromarray(np.zeros((9, 30), np.uint16)) if mode == "I;16" else Image.new(mode, (30, 9))
+        content = saved(image, "TIFF")
+        assert decode(content, 12, None).shape == (3, 12, 12), mode

@@ -1,0 +1,55 @@
+"""The table of docs/data.md says what the definitions say, and adds up."""
+
+import re
+
+import pytest
+import yaml
+from PIL.Image import OPEN, init
+
+from pipeline.preparation.decoding import FORMATS
+from pipeline.tasks import load_task
+from pipeline.tasks.registry import FolderSource, HubSource, TaskDefinition
+from tests.pipeline.conftest import ROOT
+
+TEXT = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in TEXT.splitlines() if " / " in line]
+TABLE = {row[0]: row[1:] for row in ROWS if len(row) == 8 and row[0] != "task"}
+
+
+def test_all_tasks_of_the_suite_are_there() -> None:
+    assert list(TABLE) == ["cars", "dtd", "eurosat", "gtsrb", "mnist", "resisc45", "sun397", "svhn", "imagenet"]
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_row(name: str) -> None:
+    repository, revision, classes, counts, pixels, packed, _ = TABLE[name]
+    definition = load_task(name)
+    source = definition.source
+    assert isinstance(source, HubSource)
+    assert repository == f"`{source.repository}`"
+    assert revision == f"`{source.revision[:12]}`"
+    assert int(classes) == len(definition.classes)
+    assert int(pixels) == (source.image_size or 224)
+    train, val, test = (int(count.replace(",", "")) for count in counts.split(" / "))
+    if name != "imagenet":
+        assert val == min((train + val) // 10, 5000)
+    assert packed == f"{(train + val + test) * 3 * int(pixels) ** 2 / 1e9:.2f} GB"
+
+
+def test_the_totals() -> None:
+    packed = sum(float(row[5].split()[0]) for row in TABLE.values())
+    fetched = sum(float(row[6].split()[0]) for row in TABLE.values())
+    assert f"about {packed:.0f} GB packed and {fetched:.0f} GB downloaded" in TEXT.replace("\n", " ")
+
+
+def test_the_definition_of_own_images_is_one() -> None:
+
+    (example,) = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
+    definition = TaskDefinition.model_validate(yaml.safe_load(example))
+    assert isinstance(definition.source, FolderSource)
+
+
+def test_formats_are_those_that_pillow_is_asked_for() -> None:
+    init()
+    assert set(FORMATS) <= set(OPEN)
+    assert all(name.casefold() in TEXT.casefold() for name in FORMATS)
