@@ -1,6 +1,7 @@
 """geometry@model-recipe: cosine similarities of task vectors, and their orthogonality with each task's data."""
 
 import itertools
+from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -8,6 +9,7 @@ import typer
 
 from pipeline.analysis.geometry import cosine_matrix, input_moments, orthogonality_frame
 from pipeline.devices import prepare_device
+from pipeline.files import write_json
 from pipeline.measurements import MEAN, Recorder, to_frame, write_frame
 from stages.edits import read_encoder, read_vectors
 from stages.inputs import read_images
@@ -45,6 +47,8 @@ def main(model: str, recipe: str) -> None:
             rows.append(recorder.number("orthogonality", "none", MEAN, metric, mean))
         write_frame(layout.geometry(model, recipe) / "orthogonality.csv", responses)
         write_frame(layout.geometry(model, recipe) / "geometry.csv", to_frame(rows))
+        origins = {task: asdict(vector.provenance) for task, vector in zip(params.tasks, vectors, strict=True)}
+        write_json(layout.geometry(model, recipe) / "vectors.json", origins)
         means = {row.metric: row.value for row in rows if row.task == MEAN}
         stage.journal.metrics(means)
         print(f"{stage.name}: " + ", ".join(f"{name} {value:.3f}" for name, value in means.items()))

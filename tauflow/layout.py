@@ -15,6 +15,10 @@ RESULTS = REPORTS / "results.csv"
 SUMMARY = REPORTS / "summary.md"
 METRICS = REPORTS / "metrics.json"
 SEEDS = REPORTS / "seeds"
+REPORT = REPORTS / "index.html"
+TABLES = REPORTS / "tables"
+FIGURES = REPORTS / "figures"
+DAG = Path("dvc.yaml")
 
 
 def raw(task: str) -> Path:
@@ -72,6 +76,11 @@ def task_vector(model: str, recipe: str, task: str) -> Path:
     return DATA / "task_vectors" / model / recipe / f"{task}.safetensors"
 
 
+def imported(model: str, recipe: str, task: str) -> Path:
+    """A task vector that `tauflow import` made of a foreign checkpoint; the user's, not an output of any stage."""
+    return DATA / "imported" / model / recipe / f"{task}.safetensors"
+
+
 def features(model: str, recipe: str, split: "Split", task: str) -> Path:
     """f₀(x) and J(x) τₜ of every image of a split."""
     return DATA / "features" / split / model / recipe / f"{task}.npy"
@@ -120,3 +129,8 @@ def comparison(model: str) -> Path:
 def metrics(model: str, paradigm: str, stage: str) -> Path:
     """A stage's means over tasks, or the coefficients that it chose: small, and in git."""
     return REPORTS / model / paradigm / f"{stage}.json"
+
+
+def training_steps(model: str) -> Path:
+    """The record of how long a model's training steps take; committed, not an output."""
+    return Path("benchmarks") / "records" / f"training_steps_{model}.json"

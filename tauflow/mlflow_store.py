@@ -13,6 +13,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID, ML
 
 from pipeline.errors import UserError
 from pipeline.report.analyses import heatmaps
+from pipeline.report.figures import to_svg
 from tauflow.datasets import dataset_inputs
 from tauflow.lockfile import Entry, outputs
 from tauflow.paradigm_runs import log_paradigm
@@ -93,7 +94,7 @@ class Store:
         if path.name == HEATMAPS:
             points = pd.read_csv(path)
             tasks = dict.fromkeys([*points["first"], *points["second"]])
-            self.client.log_text(run_id, heatmaps(points, list(tasks)), path.with_suffix(".svg").name)
+            self.client.log_text(run_id, to_svg(heatmaps(points, list(tasks))), path.with_suffix(".svg").name)
 
     def finish(self, run_id: str, ended: dict[str, Any], lock_entry: Entry | None) -> None:
         """End a run; tags and dataset inputs lead back to the DVC artifacts it read and wrote."""

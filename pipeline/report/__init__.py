@@ -1,6 +1,8 @@
-"""Tables, figures and the HTML page that people look at."""
+"""Tables, figures and the HTML page that people look at.
 
-from pipeline.report.page import Analyses, SearchCurves, render_page
+Only what the command line needs, too, is imported here: the figures' libraries take a second.
+"""
+
 from pipeline.report.tables import headlines, results_table, summary_markdown
 
-__all__ = ["Analyses", "SearchCurves", "headlines", "render_page", "results_table", "summary_markdown"]
+__all__ = ["headlines", "results_table", "summary_markdown"]

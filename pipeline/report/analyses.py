@@ -1,4 +1,4 @@
-"""Figures of the analyses as SVG text: heatmaps, interference, geometry, NTK localisation, incremental learning, …"""
+"""Figures of the analyses on paper: heatmaps, interference, geometry, NTK localisation, incremental learning, …"""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -12,13 +12,11 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from pipeline.measurements import select
-from pipeline.report.figures import STYLE, plain_log_axis, to_svg
-
-# Sequential maps that print in grey and are safe for the colour-blind; diverging for signed numbers.
-SEQUENTIAL, DIVERGING = "viridis", "RdBu_r"
+from pipeline.report.figures import STYLE, line_style, plain_log_axis
+from pipeline.report.style import DIVERGING, SEQUENTIAL, looks
 
 
-def heatmaps(points: pd.DataFrame, tasks: Sequence[str]) -> str:
+def heatmaps(points: pd.DataFrame, tasks: Sequence[str]) -> Figure:
     """ξ of every pair: disagreement of predictions below the diagonal, representation-level divergence above it."""
     alphas = np.unique(points["alpha_1"].to_numpy())
     half = np.diff(alphas).mean() / 2 if len(alphas) > 1 else 0.5
@@ -51,7 +49,7 @@ def heatmaps(points: pd.DataFrame, tasks: Sequence[str]) -> str:
         }
         for metric, (side, label) in sides.items():
             figure.colorbar(images[metric], ax=panels, location=side, shrink=0.5, label=label, extend="max")
-        return to_svg(figure)
+        return figure
 
 
 def _alpha(of_first: bool) -> str:
@@ -66,7 +64,7 @@ def pair_matrix(results: pd.DataFrame, metric: str, rows: Sequence[str], columns
     return pd.DataFrame(cells, index=pd.Index(rows), columns=pd.Index(columns))
 
 
-def interference(results: pd.DataFrame, paradigms: Sequence[str], tasks: Sequence[str], control: str) -> str:
+def interference(results: pd.DataFrame, paradigms: Sequence[str], tasks: Sequence[str], control: str) -> Figure:
     """τJp(t, s) and the drop of task s, a row of matrices per metric, a column per paradigm."""
     data = [*tasks, control]
     with mpl.rc_context(STYLE):
@@ -85,15 +83,15 @@ def interference(results: pd.DataFrame, paradigms: Sequence[str], tasks: Sequenc
                 axes.set_ylabel("task vector" if paradigm == paradigms[0] else "")
                 axes.set_xlabel("images" if row == 1 else "")
             figure.colorbar(panels[row][0].images[0], ax=panels[row].tolist(), label=label)
-        return to_svg(figure)
+        return figure
 
 
-def interference_scatter(results: pd.DataFrame, paradigms: Sequence[str], tasks: Sequence[str]) -> str:
+def interference_scatter(results: pd.DataFrame, paradigms: Sequence[str], tasks: Sequence[str]) -> Figure:
     """τJp(t, s) against the drop of task s when τₜ is added, a point per ordered pair t ≠ s."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.6, 3.4), layout="constrained")
         axes = figure.subplots()
-        for paradigm in paradigms:
+        for paradigm, look in looks(paradigms).items():
             of = select(results, paradigm=paradigm, benchmark="tau_jp")
             other = ~np.eye(len(tasks), dtype=bool)
             moved, drop = (pair_matrix(of, metric, tasks, tasks).to_numpy()[other] for metric in ("tau_jp", "drop"))
@@ -102,15 +100,15 @@ def interference_scatter(results: pd.DataFrame, paradigms: Sequence[str], tasks:
             if np.isfinite(correlation["value"].to_numpy()).all():
                 row = correlation.iloc[0]
                 label += f": ρ = {row['value']:.2f} [{row['ci_low']:.2f}, {row['ci_high']:.2f}]"
-            axes.scatter(moved, 100 * drop, s=9, alpha=0.7, label=label)
+            axes.scatter(moved, 100 * drop, s=9, alpha=0.7, label=label, color=look.colour, marker=look.paper_marker)
         axes.axhline(0, color="0.6", linewidth=0.8)
         axes.set(xlabel="τJp(t, s)", ylabel="drop of task s, points")
         plain_log_axis(axes)
         figure.legend(loc="outside right center", frameon=False, title="rank correlation")
-        return to_svg(figure)
+        return figure
 
 
-def cosines(results: pd.DataFrame, recipes: Sequence[str], tasks: Sequence[str]) -> str:
+def cosines(results: pd.DataFrame, recipes: Sequence[str], tasks: Sequence[str]) -> Figure:
     """Cosine similarities of flattened task vectors, one matrix per recipe."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(2.5 * len(recipes) + 1.2, 2.9), layout="constrained")
@@ -121,10 +119,10 @@ def cosines(results: pd.DataFrame, recipes: Sequence[str], tasks: Sequence[str])
             _matrix(axes, matrix, -0.5, 0.5, DIVERGING)
             axes.set_title(recipe)
         figure.colorbar(panels[0].images[0], ax=panels.tolist(), label="cosine")
-        return to_svg(figure)
+        return figure
 
 
-def orthogonality(responses: Mapping[str, pd.DataFrame]) -> str:
+def orthogonality(responses: Mapping[str, pd.DataFrame]) -> Figure:
     """How much of each layer's inputs lies in an update's rows: on its own task's images, and on other tasks'."""
     # All layers that any recipe moves, in the order of the one that moves the most.
     layers = list(dict.fromkeys(max((list(frame["layer"]) for frame in responses.values()), key=len)))
@@ -146,10 +144,10 @@ def orthogonality(responses: Mapping[str, pd.DataFrame]) -> str:
         panels[0].invert_yaxis()
         lines = panels[0].get_legend_handles_labels()
         figure.legend(*lines, loc="outside lower center", ncols=2, frameon=False)
-        return to_svg(figure)
+        return figure
 
 
-def localisation(found: pd.DataFrame) -> str:
+def localisation(found: pd.DataFrame) -> Figure:
     """The larger share of an eigenfunction's energy on one of two tasks: mean over pairs, and every pair."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 3.0), layout="constrained")
@@ -165,10 +163,10 @@ def localisation(found: pd.DataFrame) -> str:
         axes.axhline(0.5, color="0.6", linestyle="--", linewidth=0.8)
         axes.set(xlabel="eigenfunction, the leading one first", ylabel="energy on one task", ylim=(0.45, 1.02))
         figure.legend(loc="outside right center", frameon=False)
-        return to_svg(figure)
+        return figure
 
 
-def incremental(curves: Mapping[str, pd.DataFrame]) -> str:
+def incremental(curves: Mapping[str, pd.DataFrame]) -> Figure:
     """Accuracy on the tasks so far after every arrival: means over orders, and thin lines for several orders."""
     settings, metrics = {"tuned": "tuned α", "alpha_1": "α = 1"}, {"accuracy": "absolute", "normalized": "normalised"}
     with mpl.rc_context(STYLE):
@@ -179,20 +177,22 @@ def incremental(curves: Mapping[str, pd.DataFrame]) -> str:
             for paradigm, curve in curves.items():
                 of = select(curve, metric=metric, setting=setting)
                 values = 100 * of.pivot(index="arrivals", columns="order", values="value")
-                (line,) = axes.plot(values.index, values.mean(axis=1), marker="o", markersize=3, label=paradigm)
+                (line,) = axes.plot(values.index, values.mean(axis=1), label=paradigm, **line_style(paradigm, curves))
                 if len(values.columns) > 1:
                     axes.plot(values, color=line.get_color(), linewidth=0.6, alpha=0.5)
                 else:
-                    axes.fill_between(of["arrivals"], 100 * of["ci_low"], 100 * of["ci_high"], alpha=0.15)
+                    axes.fill_between(
+                        of["arrivals"], 100 * of["ci_low"], 100 * of["ci_high"], alpha=0.15, color=line.get_color()
+                    )
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set_title(settings[setting] if row == 0 else "")
             axes.set_ylabel(f"{metrics[metric]} accuracy, %" if column == 0 else "")
             axes.set_xlabel("tasks that have arrived" if row == 1 else "")
         figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside right center", frameon=False)
-        return to_svg(figure)
+        return figure
 
 
-def single_task_scatter(results: pd.DataFrame, paradigms: Sequence[str], tasks: Sequence[str]) -> str:
+def single_task_scatter(results: pd.DataFrame, paradigms: Sequence[str], tasks: Sequence[str]) -> Figure:
     """Single-task accuracy of every paradigm against the first one's, a point per task."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.4, 3.4), layout="constrained")
@@ -204,11 +204,12 @@ def single_task_scatter(results: pd.DataFrame, paradigms: Sequence[str], tasks: 
         reference, *others = paradigms
         for paradigm in others:
             x, y = (100 * of_task[name]["value"].reindex(list(tasks)) for name in (reference, paradigm))
-            axes.scatter(x, y, s=14, label=paradigm)
+            look = looks(paradigms)[paradigm]
+            axes.scatter(x, y, s=14, label=paradigm, color=look.colour, marker=look.paper_marker)
         axes.axline((50, 50), slope=1, color="0.6", linewidth=0.8)
         axes.set(xlabel=f"{reference}, %", ylabel="single-task accuracy, %")
         figure.legend(loc="outside right center", frameon=False)
-        return to_svg(figure)
+        return figure
 
 
 def _matrix(axes: Axes, matrix: pd.DataFrame, low: float, high: float, colours: str) -> None:

@@ -1,125 +1,88 @@
-"""``index.html``: one self-contained page."""
+"""``index.html``: one self-contained page that opens without a network.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+Plotly and DataTables (that of itables) come from their Python packages, once each. Figures and tables are data in the
+page; its script, templates/page.js, draws them in the colours of the reader's scheme, and anew for print.
+"""
+
+import json
+import re
+from collections.abc import Mapping
 from importlib.resources import files
+from typing import Any
 
+import itables
 import jinja2
-import pandas as pd
+import plotly.graph_objects as go
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
 
-from pipeline.measurements import select
-from pipeline.report import analyses as figures
-from pipeline.report.figures import addition_curves, negation_curves
-from pipeline.report.seeds import seeds_comparison_table, seeds_table
-from pipeline.report.tables import (
-    analysis_table,
-    comparison_table,
-    incremental_table,
-    per_task_table,
-    results_table,
-    task_table,
-)
+from pipeline.report.blocks import Panels, Section, Table, Text
+from pipeline.report.inputs import Study
+from pipeline.report.interactive.canvas import scheme
+from pipeline.report.style import DARK_BACKGROUND, LIGHT_BACKGROUND
+
+# The number that a cell begins with, by which its column is sorted.
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(?![\w-])")
 
 
-@dataclass(frozen=True)
-class SearchCurves:
-    """What the coefficient search of one paradigm left behind."""
-
-    addition: pd.DataFrame
-    negation: Mapping[str, pd.DataFrame]
-    addition_alpha: float
-    negation_alphas: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Analyses:
-    """Tables of a model's analyses: heatmaps by paradigm, responses of layers by recipe, NTK eigenfunctions.
-
-    incremental: by paradigm, the curves of all orders in one table, which a column ``order`` tells apart; may be empty.
-    """
-
-    heatmaps: Mapping[str, pd.DataFrame]
-    orthogonality: Mapping[str, pd.DataFrame]
-    localisation: pd.DataFrame
-    incremental: Mapping[str, pd.DataFrame]
-
-
-def render_page(
-    results: pd.DataFrame,
-    searches: Mapping[str, Mapping[str, SearchCurves]],
-    analyses: Mapping[str, Analyses],
-    seeds: pd.DataFrame | None,
-    suite: str,
-    tasks: Sequence[str],
-    control: str,
-    retention: float,
-) -> str:
-    """The page for the results of a suite.
+def render_page(study: Study, sections: Mapping[str, list[Section]]) -> str:
+    """The page.
 
     Args:
-        results: all measurements.
-        searches: by model, then paradigm.
-        analyses: by model.
-        seeds: measurements pooled over seeds, if there are several.
-        suite: its name.
-        tasks: the tasks of the task vectors.
-        control: the control task.
-        retention: the share of the control accuracy that negation keeps.
+        study: what it is about.
+        sections: by model.
     """
-    models = {}
-    for model, paradigms in searches.items():
-        models[model] = {
-            "table": _html(results_table(results, model, control)),
-            "comparison": _html(comparison_table(results, model)) if len(paradigms) > 1 else None,
-            "per_task": _html(per_task_table(results, model, tasks)),
-            "addition": addition_curves(
-                {name: search.addition for name, search in paradigms.items()},
-                {name: search.addition_alpha for name, search in paradigms.items()},
-            ),
-            "seeds": _html(seeds_table(seeds, model)) if seeds is not None else None,
-            "seeds_comparison": _html(seeds_comparison_table(seeds, model))
-            if seeds is not None and len(paradigms) > 1
-            else None,
-            "analyses": _analyses(select(results, model=model), model, analyses[model], tasks, control),
-            "paradigms": {
-                name: {
-                    "tasks": _html(task_table(results, model, name, tasks)),
-                    "negation": negation_curves(
-                        search.negation,
-                        search.negation_alphas,
-                        retention * _pretrained_control(search),
-                    ),
-                }
-                for name, search in paradigms.items()
-            },
-        }
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string(files("pipeline.report").joinpath("page.html").read_text("utf-8"))
-    return template.render(suite=suite, models=models, control=control, retention=retention)
-
-
-def _analyses(
-    results: pd.DataFrame, model: str, found: Analyses, tasks: Sequence[str], control: str
-) -> dict[str, object]:
-    paradigms, recipes = list(found.heatmaps), list(found.orthogonality)
-    return {
-        "table": _html(analysis_table(results, model)),
-        "heatmaps": {paradigm: figures.heatmaps(points, tasks) for paradigm, points in found.heatmaps.items()},
-        "interference": figures.interference(results, paradigms, tasks, control),
-        "interference_scatter": figures.interference_scatter(results, paradigms, tasks),
-        "cosines": figures.cosines(results, recipes, tasks),
-        "orthogonality": figures.orthogonality(found.orthogonality),
-        "localisation": figures.localisation(found.localisation),
-        "incremental": figures.incremental(found.incremental) if found.incremental else None,
-        "incremental_table": _html(incremental_table(results, model)) if found.incremental else None,
-        "single_task": figures.single_task_scatter(results, paradigms, tasks) if len(paradigms) > 1 else None,
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pipeline.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"sort_key": sort_key, "figure_json": _figure_json, "json": _json}
+    environment.globals["zip"] = zip
+    environment.tests |= {
+        "table": lambda block: isinstance(block, Table),
+        "panels": lambda block: isinstance(block, Panels),
+        "text": lambda block: isinstance(block, Text),
     }
+    bundle = files(itables).joinpath("html")
+    return environment.get_template("page.html").render(
+        study=study,
+        sections=sections,
+        schemes={"light": scheme(dark=False), "dark": scheme(dark=True)},
+        backgrounds={"light": LIGHT_BACKGROUND, "dark": DARK_BACKGROUND},
+        plotly=_script(get_plotlyjs()),
+        datatables=_script(bundle.joinpath("dt_bundle.js").read_text("utf-8")),
+        datatables_style=Markup(bundle.joinpath("dt_bundle.css").read_text("utf-8")),
+    )
 
 
-def _pretrained_control(search: SearchCurves) -> float:
-    """Control accuracy at α = 0, which every negation curve starts with."""
-    return float(next(iter(search.negation.values()))["control"].iloc[0])
+def sort_key(cell: str) -> str:
+    """What a cell is sorted by: its number, if it begins with one, else its text."""
+    found = _NUMBER.match(cell.replace("−", "-"))
+    return found[0] if found else cell
 
 
-def _html(table: pd.DataFrame) -> str:
-    return table.reset_index().to_html(index=False, border=0)
+def _figure_json(figure: go.Figure) -> Markup:
+    return _in_script(str(figure.to_json()))
+
+
+def _json(value: Any) -> Markup:
+    return _in_script(json.dumps(value, sort_keys=True))
+
+
+def _in_script(text: str) -> Markup:
+    """JSON inside of a script element, which only ``</`` could end."""
+    return Markup(text.replace("</", "<\\/"))
+
+
+def _script(source: str) -> Markup:
+    """A library's source inside of a script element.
+
+    Raises:
+        ValueError: it would end the element.
+    """
+    if "</script" in source.casefold():
+        raise ValueError("the source of a library ends its script element")
+    return Markup(source)

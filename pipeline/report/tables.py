@@ -21,6 +21,9 @@ COLUMNS = {
     "negation: control": ("negation", "tuned", "control"),
 }
 
+# Of these, where the best is the lowest.
+LOWER_IS_BETTER = ("negation: target",)
+
 # Of these, what `dvc exp show` has a column for, under the name it has there.
 HEADLINES = {
     "single_task": "single-task",
@@ -61,6 +64,22 @@ def results_table(results: pd.DataFrame, model: str, control: str) -> pd.DataFra
     of_model = select(results, model=model)
     rows = paradigm_rows(of_model, _cell, lambda alpha: f"{alpha['value'].iloc[0]:.2f}")
     return titled_table({"zero-shot": _zero_shot_row(of_model, control), **rows}, "paradigm")
+
+
+def best_cells(results: pd.DataFrame, model: str, table: pd.DataFrame) -> dict[str, set[int]]:
+    """The rows of a results table that hold the best mean of a column; with one paradigm, none is the best.
+
+    The zero-shot row takes no part.
+    """
+    means = select(results, model=model, task=MEAN)
+    found = {}
+    for title, (benchmark, setting, metric) in COLUMNS.items():
+        rows = select(means, benchmark=benchmark, setting=setting, metric=metric)
+        values = dict(zip(rows["paradigm"], rows["value"], strict=True))
+        best = (min if title in LOWER_IS_BETTER else max)(values.values())
+        if len(values) > 1:
+            found[title] = {row for row, name in enumerate(table.index) if values.get(name) == best}
+    return found
 
 
 def headlines(results: pd.DataFrame, models: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:

@@ -16,10 +16,6 @@ from pipeline.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-# As an interval is printed in a cell: `54.8 [53.1, 56.4]`.
-_INTERVAL = r"^(?P<value>[+-]?[\d.]+)(?: \[(?P<low>[+-]?[\d.]+), (?P<high>[+-]?[\d.]+)\])?$"
-# What LaTeX's standard fonts lack.
-_SYMBOLS = {"α": r"$\alpha$", "τ": r"$\tau$", "θ": r"$\theta$", "₀": "$_0$", "−": "$-$", "‖": r"$\|$", "Δ": r"$\Delta$"}
 # Wider than any of our tables: a pipe has no width, and a line that is folded there cannot be searched.
 _PIPE_WIDTH = 1000
 
@@ -70,7 +66,7 @@ def emit(frame: "pd.DataFrame", title: str, form: Format = Format.table, out: Pa
 
 def render(frame: "pd.DataFrame", title: str, form: Format) -> str:
     """A table as text without colours, of any width."""
-    return _plain(frame, title) if form is Format.table else _TEXT[form](frame)
+    return _plain(frame, title) if form is Format.table else _text(frame, form)
 
 
 def _print(console: Console, frame: "pd.DataFrame", title: str) -> None:
@@ -89,31 +85,7 @@ def _plain(frame: "pd.DataFrame", title: str) -> str:
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
 
 
-def _csv(frame: "pd.DataFrame") -> str:
-    """An interval becomes two columns of its own, since programs want numbers."""
-    import pandas as pd
+def _text(frame: "pd.DataFrame", form: Format) -> str:
+    from pipeline.report.formats import to_csv, to_latex, to_markdown
 
-    columns: list[pd.DataFrame] = []
-    for name in frame.columns:
-        parts = frame[name].str.extract(_INTERVAL)
-        if parts["low"].isna().all():
-            parts = pd.DataFrame({"value": frame[name]})
-        columns.append(parts.rename(columns={"value": name, "low": f"{name}: low", "high": f"{name}: high"}))
-    return pd.concat(columns, axis=1).to_csv(index=False, lineterminator="\n")
-
-
-def _markdown(frame: "pd.DataFrame") -> str:
-    lines = ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * len(frame.columns)]
-    cells = frame.replace(r"\|", r"\|", regex=True)
-    lines += ["| " + " | ".join(row) + " |" for row in cells.itertuples(index=False)]
-    return "\n".join(lines) + "\n"
-
-
-def _latex(frame: "pd.DataFrame") -> str:
-    text = frame.to_latex(index=False, escape=True)
-    for symbol, command in _SYMBOLS.items():
-        text = text.replace(symbol, command)
-    return f"{text.rstrip()}\n"
-
-
-_TEXT = {Format.csv: _csv, Format.markdown: _markdown, Format.latex: _latex}
+    return {Format.csv: to_csv, Format.markdown: to_markdown, Format.latex: to_latex}[form](frame)

@@ -10,9 +10,10 @@ import pytest
 
 from pipeline.measurements import read_measurements
 from pipeline.models import model_names
+from pipeline.report.literature import CONTROL, TASKS, published_results
 from pipeline.report.tables import COLUMNS
 from tauflow.commands.output import Format, render
-from tauflow.literature import CONTROL, TASKS, compare_with_literature, published_results
+from tauflow.literature import compare_with_literature
 from tests.cli.conftest import Run
 
 

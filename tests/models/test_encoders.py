@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -158,3 +159,47 @@ def test_weights_that_do_not_fit(
 def test_missing_weights(tiny_definition: ModelDefinition, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         load_image_encoder(tiny_definition, tmp_path / "none.safetensors")
+
+
+LAION = {"architecture": "ViT-B-32", "pretrained": "laion2b_s34b_b79k"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"architecture": "ViT-B-32"},
+            "the weights 'openai' were trained with QuickGELU, but architecture 'ViT-B-32' has GELU; "
+            "take its architecture with -quickgelu",
+        ),
+        (
+            {"architecture": "roberta-ViT-B-32", "pretrained": "laion2b_s12b_b32k"},
+            "were trained with GELU, but architecture 'roberta-ViT-B-32' has QuickGELU",
+        ),
+        ({"pretrained": "openia"}, "open_clip has no weights 'openia' of ViT-B-32-quickgelu; legal are openai, "),
+        (LAION, "open_clip has the weights 'laion2b_s34b_b79k' from laion/CLIP-ViT-B-32-laion2B-s34B-b79K; correct"),
+        ({"mean": (0.5, 0.5, 0.5)}, "the weights 'openai' want mean [0.48145466, 0.4578275, 0.40821073], not [0.5, "),
+        ({"std": (0.5, 0.5, 0.5)}, "the weights 'openai' want std [0.26862954, "),
+    ],
+)
+def test_a_definition_that_open_clip_knows_otherwise_is_refused(changes: dict[str, Any], message: str) -> None:
+    definition = load_model_definition("ViT-B-32").model_copy(update=changes)
+    with pytest.raises(UserError) as error:
+        build_clip(definition)
+    assert str(error.value).startswith("model ViT-B-32: ")
+    assert message in str(error.value)
+
+
+def test_another_pair_of_open_clip_is_one_definition() -> None:
+    """Of an architecture with GELU, whose weights are LAION's."""
+    openai = load_model_definition("ViT-B-32")
+    repository = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
+    weights = openai.weights.model_copy(update={"repository": repository})
+    clip = build_clip(openai.model_copy(update={**LAION, "weights": weights}))
+    assert {type(m).__name__ for m in clip.modules() if "GELU" in type(m).__name__} == {"GELU"}
+
+
+def test_an_encoder_that_gives_tokens_is_refused() -> None:
+    coca = load_model_definition("ViT-B-32").model_copy(update={"architecture": "coca_ViT-B-32", "pretrained": None})
+    with pytest.raises(UserError, match="gives tokens besides an embedding"):
+        build_clip(coca)

@@ -17,6 +17,7 @@ PROJECT = [
     "conf",
     "data",
     "pipeline",
+    "benchmarks/records",
     "reports/seeds",
     "stages",
     "tauflow",

@@ -143,7 +143,7 @@ def test_new_epochs_of_one_task_leave_the_other_alone(clone: Project) -> None:
 
 def test_finer_heatmaps_propagate_nothing_again(clone: Project) -> None:
     clone.set_parameter("disentanglement.grid.points", 4)
-    assert {name.split("@")[0] for name in clone.repro("--dry")} == {"disentanglement"}
+    assert {name.split("@")[0] for name in clone.repro("--dry")} == {"disentanglement", "report"}
 
 
 def test_editing_the_evaluation_code_propagates_nothing_again(clone: Project) -> None:
