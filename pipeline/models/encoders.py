@@ -158,6 +158,10 @@ class ImageEncoder(nn.Module):
 
     def normalise(self, images: UInt8[Tensor, "n 3 height width"]) -> Float[Tensor, "n 3 _ _"]:
         """What the open_clip encoder inside takes."""
+        return (self.fit(images).float() / 255 - self.mean) / self.std
+
+    def fit(self, images: UInt8[Tensor, "n 3 height width"]) -> UInt8[Tensor, "n 3 _ _"]:
+        """The images in the size that the encoder was made for."""
         if self.image_size and images.shape[-2:] != self.image_size:
-            images = resize(images, self.image_size)
-        return (images.float() / 255 - self.mean) / self.std
+            return resize(images, self.image_size)
+        return images

@@ -320,3 +320,16 @@ def test_imported_recipes_and_what_starts_from_them(tmp_path: Path) -> None:
     # The regulariser of `onwards` has seen every task.
     assert list(parameters.incremental_evaluations) == ["mini-clip-theirs-0", "mini-clip-further-0"]
     assert parameters.incremental_recipes == []
+
+
+def test_a_paradigm_of_imported_vectors_alone_needs_no_recipe(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "conf", tmp_path / "conf", ignore=shutil.ignore_patterns("__pycache__"))
+    alone = (
+        IMPORTED[IMPORTED.index("imported:") : IMPORTED.index("recipe:")] + IMPORTED[IMPORTED.index("paradigm:\n") :]
+    )
+    text = f"# @package _global_\nparadigms: [theirs]\n{alone.partition('  onwards')[0]}"
+    (tmp_path / "conf" / "paradigm" / "alone.yaml").write_text(text, encoding="utf-8")
+    compose(tmp_path, ["suite=tiny", "paradigm=alone"])
+    parameters = load_parameters(tmp_path / "params.yaml", LEGAL)
+    assert (parameters.recipe, parameters.trained_recipes) == ({}, [])
+    assert (parameters.recipes, list(parameters.evaluations)) == (["theirs"], ["mini-clip-theirs"])

@@ -101,6 +101,13 @@ def test_encoder_normalises_pixels_and_projects(
     assert (norms - 1).abs().max() > 0.01  # not L2-normalised
 
 
+def test_images_of_several_sizes_can_be_put_together(make_encoder: Callable[[], ImageEncoder]) -> None:
+    encoder = make_encoder()
+    images = [torch.zeros(2, 3, size, size, dtype=torch.uint8) for size in (28, 32, 224)]
+    assert torch.cat([encoder.fit(some) for some in images]).shape == (6, 3, 32, 32)
+    assert encoder.fit(images[1]) is images[1]
+
+
 @pytest.mark.parametrize("size", [(28, 28), (20, 64), (224, 224)])
 def test_images_of_another_size_are_resized_as_pil_does(
     make_encoder: Callable[[], ImageEncoder], tiny_definition: ModelDefinition, size: tuple[int, int]
