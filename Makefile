@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --disable-pip-version-check
 
-.PHONY: repro test lint setup lock mini-sources mini-clip sweep readme
+.PHONY: repro test lint docs setup lock mini-sources mini-clip sweep readme
 
 setup: .venv/.installed
 
@@ -35,6 +35,12 @@ lint: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
 	@$(BIN)/pyright
+
+# The site, from the Markdown files and the docstrings; a warning is an error. Needs no network.
+docs: setup
+	@rm -rf docs/reference/api docs/_build
+	@$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --quiet -c docs . docs/_build
+	@echo "Site: docs/_build/index.html"
 
 # Resolve the dependencies anew; names no index host.
 lock: setup

@@ -46,10 +46,10 @@ from pipeline.training.feed import Feed, StepData
 OTHERS = OtherTasks(tasks=["other"], control=None, mode="cyclic", batch_size=16)
 TAU_JP = RegulariserSettings(name="tau_jp", weight=0.1, options={"norm": "l2"}, others=OTHERS)
 RECIPES = {
-    "standard": Recipe(trainable="all", trained_in="weight", regulariser=None, extension=None),
-    "attention": Recipe(trainable="attention", trained_in="weight", regulariser=None, extension=None),
-    "ntk": Recipe(trainable="all", trained_in="tangent", regulariser=None, extension=None),
-    "tau_jp": Recipe(trainable="all", trained_in="tangent", regulariser=TAU_JP, extension=None),
+    "standard": Recipe(trainable="all", trained_in="weight", regulariser=None, extension=None, start=None),
+    "attention": Recipe(trainable="attention", trained_in="weight", regulariser=None, extension=None, start=None),
+    "ntk": Recipe(trainable="all", trained_in="tangent", regulariser=None, extension=None, start=None),
+    "tau_jp": Recipe(trainable="all", trained_in="tangent", regulariser=TAU_JP, extension=None, start=None),
 }
 # What `benchmarks.steps` calls the step of each.
 PRODUCTS = {"standard": "standard", "attention": "attention", "ntk": "tangent", "tau_jp": "tau_jp cyclic"}
@@ -137,7 +137,7 @@ def matmul_flops(device: torch.device, bf16: bool) -> float:
     for _ in range(20):
         began = time.perf_counter()
         for _ in range(5):
-            a @ b
+            torch.matmul(a, b)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         best = min(best, (time.perf_counter() - began) / 5)

@@ -18,6 +18,8 @@ def prepare_device(name: str) -> torch.device:
     # cuBLAS is deterministic only with a fixed workspace, and reads this when it is first used.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
+    # Which would also write into every new tensor first; none is read before it is written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     # fp32 means fp32, on a GPU as on the CPU: TF32 would keep 10 bits of each factor. What is to be fast takes bf16.
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False

@@ -23,12 +23,13 @@ def main(model: str) -> None:
         samples = [
             read_images(model, task, "test").sample(settings.images, params.analysis.seed) for task in params.tasks
         ]
-        images = torch.from_numpy(np.concatenate([sample.inputs for sample in samples]))
         owners = [sample.task for sample in samples for _ in range(len(sample))]
         encoders = {
             "pretrained": read_encoder(model),
             "random": random_encoder(load_model_definition(model), settings.random_seed),
         }
+        # Tasks need not have images of one size.
+        images = torch.cat([encoders["pretrained"].fit(torch.from_numpy(sample.inputs)) for sample in samples])
         frames = []
         for weights, encoder in encoders.items():
             gram = ntk_gram(encoder, images, settings.memory * 2**20, prepare_device(params.device))

@@ -14,6 +14,8 @@ from tauflow.commands.compare import compare
 from tauflow.commands.console import checked_parameters, one_line_errors
 from tauflow.commands.doctor import doctor
 from tauflow.commands.evaluate import evaluate
+from tauflow.commands.export import export
+from tauflow.commands.import_vector import import_vector
 from tauflow.commands.plan import plan
 from tauflow.commands.register import register
 from tauflow.journal import error_file
@@ -158,6 +160,8 @@ app.command()(plan)
 app.command()(compare)
 app.command()(evaluate)
 app.command()(register)
+app.command()(export)
+app.command(name="import")(import_vector)
 app.add_typer(vectors.app, name="vectors")
 app.command()(doctor)
 

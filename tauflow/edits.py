@@ -1,9 +1,24 @@
-"""Edits as they are written on the command line: ``icons=0.4,signs=-0.2``."""
+"""Edits, and how they are written on the command line: ``icons=0.4,signs=-0.2``."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pipeline.errors import UserError
+from tauflow import layout
+
+if TYPE_CHECKING:
+    from pipeline.config import Parameters
+
+
+@dataclass(frozen=True)
+class Edited:
+    """An edit, α by task, of a model's task vectors, in the space of a paradigm."""
+
+    model: str
+    paradigm: str
+    edit: Mapping[str, float]
 
 
 def parse_edit(text: str, legal: Sequence[str]) -> dict[str, float]:
@@ -29,6 +44,18 @@ def parse_edit(text: str, legal: Sequence[str]) -> dict[str, float]:
     return edit
 
 
+def chosen_sum(params: "Parameters", model: str, paradigm: str) -> dict[str, float]:
+    """All task vectors times the α that the coefficient search chose on val.
+
+    Raises:
+        UserError: the stage `alpha_search` has not run.
+    """
+    from pipeline.files import read_json  # imports NumPy
+
+    alpha = read_json(layout.metrics(model, paradigm, "alpha"))["alpha"]["addition"]
+    return {task: alpha for task in params.tasks}  # noqa: C420 (whose type is narrower)
+
+
 def check_task(where: str, task: str, legal: Sequence[str]) -> None:
     """Check that a task is one of the legal ones.
 
@@ -39,7 +66,7 @@ def check_task(where: str, task: str, legal: Sequence[str]) -> None:
         raise UserError(f"{where}: task {task!r} is unknown; legal are {', '.join(legal)}")
 
 
-def edit_text(edit: dict[str, float]) -> str:
+def edit_text(edit: Mapping[str, float]) -> str:
     """The inverse of :func:`parse_edit`."""
     return ",".join(f"{task}={coefficient:g}" for task, coefficient in edit.items())
 

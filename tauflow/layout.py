@@ -75,6 +75,11 @@ def task_vector(model: str, recipe: str, task: str) -> Path:
     return DATA / "task_vectors" / model / recipe / f"{task}.safetensors"
 
 
+def imported(model: str, recipe: str, task: str) -> Path:
+    """A task vector that `tauflow import` made of a foreign checkpoint; the user's, not an output of any stage."""
+    return DATA / "imported" / model / recipe / f"{task}.safetensors"
+
+
 def features(model: str, recipe: str, split: "Split", task: str) -> Path:
     """f₀(x) and J(x) τₜ of every image of a split."""
     return DATA / "features" / split / model / recipe / f"{task}.npy"

@@ -2,21 +2,22 @@
 
 import gc
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from pipeline.config import Parameters
 from pipeline.editing import sum_vectors, write_task_vector
 from pipeline.files import missing, write_arrays
 from stages.edits import read_encoder, read_vectors, read_weight_space
 from tauflow import layout
+from tauflow.edits import Edited
 
 gc.enable()  # the package of the stages stops it for their start
 
 
-def write_package(params: Parameters, model: str, paradigm: str, edit: Mapping[str, float], directory: Path) -> None:
+def write_package(params: Parameters, edited: Edited, directory: Path) -> None:
     """Write what :mod:`tauflow.registered_model` reads.
 
     In weight space the encoder holds θ₀ + Σ aₜ τₜ; in tangent space it is θ₀, beside Σ aₜ τₜ, along which it is
@@ -25,16 +26,16 @@ def write_package(params: Parameters, model: str, paradigm: str, edit: Mapping[s
     Raises:
         UserError: an artifact is missing or damaged, or does not fit another.
     """
-    recipe = params.paradigm[paradigm].recipe
+    model, edit = edited.model, edited.edit
     encoder_path = directory / "image_encoder.safetensors"
     directory.mkdir(parents=True)
-    if params.paradigm[paradigm].evaluated_in == "weight":
-        coefficients = torch.tensor([edit.get(task, 0.0) for task in params.tasks])
-        with read_weight_space(params, model, recipe).edited(coefficients) as encoder:
-            arrays = {name: tensor.cpu().numpy() for name, tensor in encoder.visual.state_dict().items()}
-            origin = {"model": model, "paradigm": paradigm, "edit": dict(edit), "base_sha256": encoder.sha256}
-            write_arrays(encoder_path, arrays, origin)
+    if params.paradigm[edited.paradigm].evaluated_in == "weight":
+        weights, base_sha256 = edited_weights(params, edited)
+        arrays = {name: tensor.numpy() for name, tensor in weights.items()}
+        origin = {"model": model, "paradigm": edited.paradigm, "edit": dict(edit), "base_sha256": base_sha256}
+        write_arrays(encoder_path, arrays, origin)
     else:
+        recipe = params.paradigm[edited.paradigm].recipe
         vectors = read_vectors(model, recipe, list(edit), read_encoder(model).sha256)
         total = sum_vectors(vector * edit[task] for task, vector in zip(edit, vectors, strict=True))
         write_task_vector(directory / "task_vector.safetensors", total)
@@ -44,3 +45,16 @@ def write_package(params: Parameters, model: str, paradigm: str, edit: Mapping[s
         if not layout.head(model, task).exists():
             raise missing(layout.head(model, task))
         shutil.copy(layout.head(model, task), directory / "heads")
+
+
+def edited_weights(params: Parameters, edited: Edited) -> tuple[dict[str, Tensor], str]:
+    """θ₀ + Σ aₜ τₜ of the image encoder on the CPU, of a paradigm in weight space; and the fingerprint of θ₀.
+
+    Raises:
+        UserError: an artifact is missing or damaged, or does not fit another.
+    """
+    coefficients = torch.tensor([edited.edit.get(task, 0.0) for task in params.tasks])
+    space = read_weight_space(params, edited.model, params.paradigm[edited.paradigm].recipe)
+    with space.edited(coefficients) as encoder:
+        weights = {name: tensor.detach().cpu().clone() for name, tensor in encoder.visual.state_dict().items()}
+        return weights, encoder.sha256

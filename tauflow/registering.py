@@ -1,8 +1,6 @@
 """Putting an edited encoder into MLflow's model registry, from where ``mlflow.pyfunc`` loads it to classify images."""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,11 +18,10 @@ from mlflow.types.schema import Array
 import pipeline
 from pipeline.config import Parameters
 from pipeline.errors import UserError
-from pipeline.files import read_json
 from pipeline.tasks import read_unlabelled
 from pipeline.tasks.images import Images
 from tauflow import layout
-from tauflow.edits import edit_text
+from tauflow.edits import Edited, edit_text
 from tauflow.mlflow_store import Store, reachable_store
 from tauflow.model_package import write_package
 
@@ -40,25 +37,6 @@ SETTINGS = {"batch_size": 256, "device": None}
 ARTIFACT = "model"
 
 
-@dataclass(frozen=True)
-class Edited:
-    """An edit, α by task, of a model's task vectors, in the space of a paradigm."""
-
-    model: str
-    paradigm: str
-    edit: Mapping[str, float]
-
-
-def chosen_sum(params: Parameters, model: str, paradigm: str) -> dict[str, float]:
-    """All task vectors times the α that the coefficient search chose on val.
-
-    Raises:
-        UserError: the stage `alpha_search` has not run.
-    """
-    alpha = read_json(layout.metrics(model, paradigm, "alpha"))["alpha"]["addition"]
-    return {task: alpha for task in params.tasks}  # noqa: C420 (whose type is narrower)
-
-
 def register(params: Parameters, edited: Edited, name: str) -> ModelVersion:
     """Log an edited encoder to a run of its own and register it as the next version of ``name``.
 
@@ -69,7 +47,7 @@ def register(params: Parameters, edited: Edited, name: str) -> ModelVersion:
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)  # and shows bars of moments
     store = reachable_store()
     with TemporaryDirectory() as scratch:
-        write_package(params, edited.model, edited.paradigm, edited.edit, Path(scratch, "package"))
+        write_package(params, edited, Path(scratch, "package"))
         _save(params, edited, Path(scratch))
         try:
             return _register(store, params, edited, name, Path(scratch, ARTIFACT))
@@ -113,7 +91,7 @@ def _register(store: Store, params: Parameters, edited: Edited, name: str, model
     tags = {
         "tauflow.model": edited.model,
         "tauflow.paradigm": edited.paradigm,
-        "tauflow.edit": edit_text(dict(edited.edit)),
+        "tauflow.edit": edit_text(edited.edit),
         "tauflow.evaluated_in": params.paradigm[edited.paradigm].evaluated_in,
         "tauflow.suite": params.suite,
     }

@@ -207,7 +207,7 @@ def make_recipe() -> Callable[..., Recipe]:
         trainable: str = "all",
         extension: Extension | None = None,
     ) -> Recipe:
-        return Recipe(trainable=trainable, trained_in=space, regulariser=regulariser, extension=extension)
+        return Recipe(trainable=trainable, trained_in=space, regulariser=regulariser, extension=extension, start=None)
 
     return make
 

@@ -15,6 +15,14 @@ DAG: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text(en
 # With what they do, be it for one instance, for each of a matrix or for each of a table.
 STAGES: dict[str, dict[str, Any]] = {name: stage.get("do", stage) for name, stage in DAG.items()}
 PARAMETERS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+# An imported recipe and one that starts from it, so that their stages have instances too.
+PARAMETERS |= {
+    "imported": {"theirs": {"trained_in": "weight"}},
+    "imported_recipes": ["theirs"],
+    "continued": {"x": {"model": "mini-clip", "task": "icons", "recipe": "onwards", "start": "theirs"}},
+    "schedule": {**PARAMETERS["schedule"], "onwards": PARAMETERS["schedule"]["tau_jp"]},
+    "recipe": {**PARAMETERS["recipe"], "onwards": {**PARAMETERS["recipe"]["tau_jp"], "start": "theirs"}},
+}
 # What cannot change a result, as dvc.yaml says.
 FREE = ("pipeline/__init__.py", "pipeline/errors.py", "pipeline/config/", "stages/__init__.py")
 # Parameters that cannot change a result, so that nothing may be run again for them. A resumed run ends with the same
@@ -248,6 +256,8 @@ def test_all_instances_of_a_stage_are_found() -> None:
         "finetune": 24,
         "finetune_regularised": 8,
         "task_vector": 32,
+        "task_vector_imported": 8,
+        "finetune_continued": 1,
         "features": 6,
         "negation": 5,
         "finetune_incremental": 8,
@@ -280,7 +290,8 @@ def test_command_and_dependencies_exist(stage: str) -> None:
 def test_data_comes_from_another_stage_or_from_git(stage: str) -> None:
     made = {path for name in STAGES for path in outputs(name)}
     for path in instances(stage, STAGES[stage]["deps"]):
-        if path.split("/")[0] in ("data", "reports") and not path.startswith(("data/mini", "reports/seeds")):
+        given = path.startswith(("data/mini", "data/imported", "reports/seeds"))
+        if path.split("/")[0] in ("data", "reports") and not given:
             assert any(out == path or out.startswith(f"{path}/") for out in made), f"nothing makes {path}"
 
 
@@ -296,6 +307,17 @@ def test_the_stages_that_train_differ_only_in_the_images_they_may_read() -> None
     assert regularised - plain == {"stages/finetune_regularised.py", "data/tasks/train"}
     for kind in ("params", "outs", "plots"):
         assert STAGES["finetune"][kind] == STAGES["finetune_regularised"][kind]
+
+
+def test_what_starts_from_a_task_vector_trains_as_the_rest() -> None:
+    rest, continued = STAGES["finetune_regularised"], STAGES["finetune_continued"]
+    assert set(continued["deps"]) ^ set(rest["deps"]) == {
+        "stages/finetune_regularised.py",
+        "stages/finetune_continued.py",
+        "data/task_vectors/${item.model}/${item.start}/${item.task}.safetensors",
+    }
+    for kind in ("params", "outs", "plots"):
+        assert continued[kind] == rest[kind]
 
 
 def test_incremental_learning_trains_as_the_rest() -> None:

@@ -12,6 +12,7 @@ from tests.conftest import ROOT
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 TRIGGERS = {
     "ci": {"push", "pull_request"},
+    "docs": {"push", "pull_request"},
     "nightly": {"schedule", "workflow_dispatch"},
     "stage": {"workflow_dispatch"},
 }

@@ -9,12 +9,13 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+import pipeline
 from pipeline.config import Choices, LegalNames, checked
 from pipeline.config.derived import DERIVED, derive
 from tauflow.composition import disown_reports, say_mistakes_in_one_line
 
 ROOT = Path(__file__).parents[2]
-DEFINITIONS = ROOT / "pipeline" / "definitions"
+LIBRARY = ROOT / "pipeline"
 
 
 def derived(key: str, *, _root_: Any) -> Any:
@@ -25,11 +26,10 @@ def derived(key: str, *, _root_: Any) -> Any:
     return OmegaConf.create(derive(_root_)[key])
 
 
-def _legal_names() -> LegalNames | None:
-    """What this working copy defines, whichever copy is installed."""
-    if not DEFINITIONS.is_dir():
-        return None
-    names = {kind: sorted(path.stem for path in (DEFINITIONS / kind).glob("*.yaml")) for kind in ("tasks", "models")}
+def _legal_names() -> LegalNames:
+    """What this working copy defines, whichever copy is installed; the installed one, if it is only a conf/."""
+    definitions = (LIBRARY if LIBRARY.is_dir() else Path(pipeline.__file__).parent) / "definitions"
+    names = {kind: sorted(path.stem for path in (definitions / kind).glob("*.yaml")) for kind in ("tasks", "models")}
     return LegalNames(**names)
 
 

@@ -11,8 +11,11 @@ from typing import Any, Protocol, runtime_checkable
 DERIVED = (
     "datasets",
     "recipes",
+    "imported_recipes",
+    "trained_recipes",
     "plain_recipes",
     "regularised_recipes",
+    "continued",
     "tangent_recipes",
     "evaluations",
     "arrivals",
@@ -32,6 +35,8 @@ class _Regulariser(Protocol):
 class _Recipe(Protocol):
     @property
     def regulariser(self) -> _Regulariser | None: ...
+    @property
+    def start(self) -> str | None: ...
 
 
 @runtime_checkable
@@ -65,29 +70,44 @@ class Chosen(Protocol):
     @property
     def recipe(self) -> Mapping[str, _Recipe]: ...
     @property
+    def imported(self) -> Mapping[str, object]: ...
+    @property
     def incremental(self) -> _Incremental: ...
+
+
+def needed_recipes(chosen: Chosen) -> list[str]:
+    """What the chosen paradigms' task vectors are made by, and what these start from, each once."""
+    named = [chosen.paradigm[name].recipe for name in chosen.paradigms]
+    starts = [chosen.recipe[name].start for name in named if name not in chosen.imported]
+    return list(dict.fromkeys([*named, *(start for start in starts if start is not None)]))
 
 
 def derive(chosen: Chosen) -> dict[str, Any]:
     """The derived entries by name.
 
     datasets: the tasks and the control, which are prepared.
-    recipes: what the chosen paradigms' task vectors are made by, each once.
-    plain_recipes, regularised_recipes: those without and with a regulariser that sees other tasks' images; only the
-    latter may read them.
+    recipes: what the chosen paradigms' task vectors are made by, and what these start from, each once.
+    imported_recipes, trained_recipes: those whose task vectors were imported, and the rest.
+    plain_recipes, regularised_recipes: of those that train from θ₀, the ones without and with a regulariser that sees
+    other tasks' images; only the latter may read them.
+    continued: model, task, recipe and start of every fine-tuning that starts from another recipe's task vector.
     tangent_recipes: those whose task vectors edit in tangent space, so that their tangent features are needed.
     evaluations: model, paradigm and recipe of every evaluation, by the name that its stages carry, and what it takes
     its edits from on val and on test.
     arrivals: the tasks in every order in which they arrive, drawn with its seed.
     incremental_recipes: in every order each regularised recipe is one of its own, since its regulariser sees only tasks
     that have arrived; incremental_tangent_recipes: those that edit in tangent space.
-    incremental_evaluations: as ``evaluations``, in every order; plain recipes give the same task vectors in all.
+    incremental_evaluations: as ``evaluations``, in every order; plain recipes give the same task vectors in all. A
+    regularised recipe with a start has none: its regulariser has seen all tasks.
     """
     recipe_of = {name: chosen.paradigm[name].recipe for name in chosen.paradigms}
     in_tangent_space = [name for name in chosen.paradigms if chosen.paradigm[name].evaluated_in == "tangent"]
-    needed = list(dict.fromkeys(recipe_of.values()))
-    regularisers = {name: chosen.recipe[name].regulariser for name in needed}
-    regularised = [name for name, of in regularisers.items() if of is not None and of.others is not None]
+    needed = needed_recipes(chosen)
+    trained = [name for name in needed if name not in chosen.imported]
+    regularisers = {name: chosen.recipe[name].regulariser for name in trained}
+    seeing_others = [name for name, of in regularisers.items() if of is not None and of.others is not None]
+    starts = {name: start for name in trained if (start := chosen.recipe[name].start) is not None}
+    regularised = [name for name in seeing_others if name not in starts]
     tangent = list(dict.fromkeys(recipe_of[name] for name in in_tangent_space))
 
     def evaluation(model: str, paradigm: str, recipe: str) -> dict[str, str]:
@@ -98,8 +118,16 @@ def derive(chosen: Chosen) -> dict[str, Any]:
     return {
         "datasets": [*chosen.tasks, chosen.control],
         "recipes": needed,
-        "plain_recipes": [name for name in needed if name not in regularised],
+        "imported_recipes": [name for name in needed if name in chosen.imported],
+        "trained_recipes": trained,
+        "plain_recipes": [name for name in trained if name not in seeing_others and name not in starts],
         "regularised_recipes": regularised,
+        "continued": {
+            f"{model}-{task}-{recipe}": {"model": model, "task": task, "recipe": recipe, "start": start}
+            for model in chosen.models
+            for task in chosen.tasks
+            for recipe, start in starts.items()
+        },
         "tangent_recipes": tangent,
         "evaluations": {
             f"{model}-{paradigm}": evaluation(model, paradigm, recipe)
@@ -126,6 +154,7 @@ def derive(chosen: Chosen) -> dict[str, Any]:
             }
             for model in chosen.models
             for paradigm, recipe in recipe_of.items()
+            if not (recipe in starts and recipe in seeing_others)
             for seed in chosen.incremental.orders
         },
     }

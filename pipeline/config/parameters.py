@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipeline.config.derived import derive
+from pipeline.config.derived import derive, needed_recipes
 
 # Strict: YAML's `yes` and `true` are no numbers.
 PositiveInt = Annotated[int, Field(gt=0, strict=True)]
@@ -129,17 +129,27 @@ class Extension(Section):
 
 
 class Recipe(Section):
-    """How task vectors are made: what trains, in which space, with which regulariser (design §4)."""
+    """How task vectors are made: what trains, in which space, with which regulariser (design §4).
+
+    ``start`` names a recipe whose task vectors τ training starts from, at θ₀ + τ instead of θ₀.
+    """
 
     trainable: str
     trained_in: Literal["weight", "tangent"]
     regulariser: RegulariserSettings | None
     extension: Extension | None
+    start: str | None
 
     def others_of(self, task: str) -> list[str]:
         """The tasks whose unlabelled images the regulariser sees while ``task`` is being learnt."""
         others = self.regulariser.others if self.regulariser else None
         return [name for name in others.named() if name != task] if others else []
+
+
+class ImportedRecipe(Section):
+    """A recipe whose task vectors ``tauflow import`` brought: nothing trains. ``trained_in`` is where they were."""
+
+    trained_in: Literal["weight", "tangent"]
 
 
 class Range(Section):
@@ -271,6 +281,7 @@ class Choices(Section):
     epochs: dict[str, PositiveInt]
     schedule: dict[str, Schedule]
     recipe: dict[str, Recipe]
+    imported: dict[str, ImportedRecipe]
     paradigm: dict[str, Paradigm]
     resume: ResumeSettings
     search: SearchSettings
@@ -292,8 +303,23 @@ class Choices(Section):
         if self.control in self.tasks:
             raise ValueError(f"control: {self.control!r} is among the tasks; the control must be another task")
         for name in self.paradigms:
-            _check_names(f"paradigm.{name}.recipe", [self.paradigm[name].recipe], sorted(self.recipe))
+            _check_names(f"paradigm.{name}.recipe", [self.paradigm[name].recipe], self._recipe_names())
         return self
+
+    @model_validator(mode="after")
+    def _recipes_have_one_origin(self) -> "Choices":
+        for name in sorted(self.recipe.keys() & self.imported.keys()):
+            raise ValueError(f"imported: {name!r} is a recipe that trains as well; give one of them another name")
+        for name, recipe in self.recipe.items():
+            if recipe.start is None:
+                continue
+            _check_names(f"recipe.{name}.start", [recipe.start], self._recipe_names())
+            if recipe.start in self.recipe and self.recipe[recipe.start].start is not None:
+                raise ValueError(f"recipe.{name}.start: {recipe.start!r} has a start itself; name one that has none")
+        return self
+
+    def _recipe_names(self) -> list[str]:
+        return sorted({*self.recipe, *self.imported})
 
     @model_validator(mode="after")
     def _orders_are_named_once(self) -> "Choices":
@@ -306,7 +332,9 @@ class Choices(Section):
         for task in self.tasks:
             if task not in self.epochs:
                 raise ValueError(f"epochs: no entry for task {task!r}; say how many epochs it trains")
-        for name in dict.fromkeys(self.paradigm[paradigm].recipe for paradigm in self.paradigms):
+        for name in needed_recipes(self):
+            if name in self.imported:
+                continue
             if name not in self.schedule:
                 raise ValueError(f"schedule: no entry for recipe {name!r}; say its lr and length on this suite")
             regulariser = self.recipe[name].regulariser
@@ -321,8 +349,11 @@ class Parameters(Choices):
 
     datasets: list[str]
     recipes: list[str]
+    imported_recipes: list[str]
+    trained_recipes: list[str]
     plain_recipes: list[str]
     regularised_recipes: list[str]
+    continued: dict[str, dict[str, str]]
     tangent_recipes: list[str]
     evaluations: dict[str, dict[str, str]]
     arrivals: dict[str, list[str]]

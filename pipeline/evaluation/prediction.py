@@ -110,7 +110,7 @@ def predict(
     batch_size: int,
     description: str,
 ) -> dict[str, Predictions]:
-    """Predict the classes of all benchmarks' images under every edit, each with its own head; see :func:`embed`.
+    """Predict the classes of all benchmarks' images under every edit, each with its own head; see :func:`.embed`.
 
     Returns:
         The predictions by task.

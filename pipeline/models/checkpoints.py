@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +24,8 @@ class Provenance:
 
     ``base_sha256`` is the fingerprint of θ₀: only vectors that share it live in the same space and can be combined.
     ``tasks`` names every task whose vector went in; ``space`` is where it was trained; ``code`` fingerprints the
-    modules that made it, so that it changes with them and not with every commit.
+    modules that made it, so that it changes with them and not with every commit. ``imported_from`` names the foreign
+    file that an imported one was read from, whose seed is unknown and given as 0.
     """
 
     model: str
@@ -34,6 +35,7 @@ class Provenance:
     base_sha256: str
     seed: int
     code: str
+    imported_from: str | None = None
 
     def __str__(self) -> str:
         return f"task vector {self.model}/{self.paradigm}/{'+'.join(self.tasks)}"
@@ -85,7 +87,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Provenance]:
 
 def _to_json(provenance: Provenance) -> dict[str, Any]:
     """What a task vector's file says of its origin."""
-    return {"format_version": FORMAT_VERSION, **asdict(provenance)}
+    entries = {name: value for name, value in asdict(provenance).items() if value is not None}
+    return {"format_version": FORMAT_VERSION, **entries}
 
 
 def _from_json(content: dict[str, Any]) -> Provenance:
@@ -98,7 +101,8 @@ def _from_json(content: dict[str, Any]) -> Provenance:
     version = content.pop("format_version", None)
     if version != FORMAT_VERSION:
         raise ValueError(f"format version is {version}, this Tauflow reads {FORMAT_VERSION}")
-    wrong = content.keys() ^ {field.name for field in fields(Provenance)}
+    known = {field.name: field.default is MISSING for field in fields(Provenance)}
+    wrong = content.keys() - known.keys() | {name for name, needed in known.items() if needed} - content.keys()
     if wrong:
         raise ValueError(f"metadata entries are missing or unknown: {', '.join(sorted(wrong))}")
     return Provenance(**{**content, "tasks": tuple(content["tasks"])})

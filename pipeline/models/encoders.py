@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import UserError
 from pipeline.files import fingerprint, read_arrays
-from pipeline.models.registry import DEFINITIONS, ModelDefinition
+from pipeline.models.registry import DEFINITIONS, HubWeights, ModelDefinition
 from pipeline.models.resampling import resize
 
 # open_clip configurations of our own; adding the directory a second time changes nothing.
@@ -24,17 +25,60 @@ def build_clip(definition: ModelDefinition) -> nn.Module:
     """The open_clip model of a definition, in eval mode, with random weights.
 
     Raises:
-        UserError: open_clip has no such architecture.
+        UserError: open_clip has no such architecture, lists other facts of the weights than the definition, or its
+            encoder gives more than one embedding per image.
     """
-    open_clip.add_model_config(_ARCHITECTURES)
-    if open_clip.get_model_config(definition.architecture) is None:
-        raise UserError(f"model {definition.name}: open_clip has no architecture {definition.architecture!r}")
+    config = architecture_config(definition)
+    if definition.pretrained is not None:
+        _check_tag(definition, definition.pretrained, bool(config.get("quick_gelu", False)))
+    if config.get("multimodal_cfg") or config["vision_cfg"].get("output_tokens"):
+        raise UserError(f"model {definition.name}: its image encoder gives tokens besides an embedding; take a CLIP")
     root = logging.getLogger()
     root.addFilter(_is_not_about_random_weights)
     try:
         return open_clip.create_model(definition.architecture, pretrained=None).eval()
     finally:
         root.removeFilter(_is_not_about_random_weights)
+
+
+def architecture_config(definition: ModelDefinition) -> dict[str, Any]:
+    """open_clip's configuration of a definition's architecture.
+
+    Raises:
+        UserError: open_clip has none.
+    """
+    open_clip.add_model_config(_ARCHITECTURES)
+    config = open_clip.get_model_config(definition.architecture)
+    if config is None:
+        raise UserError(f"model {definition.name}: open_clip has no architecture {definition.architecture!r}")
+    return config
+
+
+def _check_tag(definition: ModelDefinition, tag: str, quick_gelu: bool) -> None:
+    """Check a definition against what open_clip knows of the weights: a wrong activation is a silent wrong number.
+
+    Raises:
+        UserError: naming the first difference.
+    """
+    name, architecture = definition.name, definition.architecture
+    known = open_clip.get_pretrained_cfg(architecture, tag)
+    if not known:
+        legal = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)) or "none"
+        raise UserError(f"model {name}: open_clip has no weights {tag!r} of {architecture}; legal are {legal}")
+    if bool(known.get("quick_gelu", False)) != quick_gelu:
+        trained, builds = ("QuickGELU", "GELU") if known.get("quick_gelu") else ("GELU", "QuickGELU")
+        raise UserError(
+            f"model {name}: the weights {tag!r} were trained with {trained}, but architecture {architecture!r} has "
+            f"{builds}; take its architecture {'with' if trained == 'QuickGELU' else 'without'} -quickgelu"
+        )
+    repository = "/".join(known["hf_hub"].split("/")[:2])  # a file name may follow
+    if isinstance(definition.weights, HubWeights) and definition.weights.repository != repository:
+        raise UserError(
+            f"model {name}: open_clip has the weights {tag!r} from {repository}; correct weights.repository"
+        )
+    for key, given in (("mean", definition.mean), ("std", definition.std)):
+        if tuple(known[key]) != given:
+            raise UserError(f"model {name}: the weights {tag!r} want {key} {list(known[key])}, not {list(given)}")
 
 
 def _is_not_about_random_weights(record: logging.LogRecord) -> bool:
@@ -114,6 +158,10 @@ class ImageEncoder(nn.Module):
 
     def normalise(self, images: UInt8[Tensor, "n 3 height width"]) -> Float[Tensor, "n 3 _ _"]:
         """What the open_clip encoder inside takes."""
+        return (self.fit(images).float() / 255 - self.mean) / self.std
+
+    def fit(self, images: UInt8[Tensor, "n 3 height width"]) -> UInt8[Tensor, "n 3 _ _"]:
+        """The images in the size that the encoder was made for."""
         if self.image_size and images.shape[-2:] != self.image_size:
-            images = resize(images, self.image_size)
-        return (images.float() / 255 - self.mean) / self.std
+            return resize(images, self.image_size)
+        return images

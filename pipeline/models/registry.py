@@ -32,7 +32,7 @@ class HubWeights(_Frozen):
 
     kind: Literal["hub"]
     repository: Text
-    filename: Text
+    filename: Annotated[str, Field(pattern=r".\.safetensors$")]
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
     sha256: Sha256
 
@@ -40,13 +40,15 @@ class HubWeights(_Frozen):
 class ModelDefinition(_Frozen):
     """A CLIP architecture with pre-trained weights.
 
-    ``architecture`` names an open_clip configuration; ``vocabulary`` is a BPE file beside the definition where it
-    is not open_clip's own; ``mean`` and ``std`` normalise RGB in [0, 1].
+    ``architecture`` names an open_clip configuration, and ``pretrained`` the tag under which open_clip lists its
+    weights, if it does; ``vocabulary`` is a BPE file beside the definition where it is not open_clip's own; ``mean``
+    and ``std`` normalise RGB in [0, 1].
     """
 
     name: Text
     version: Annotated[int, Field(ge=1)]
     architecture: Text
+    pretrained: Text | None = None
     vocabulary: Path | None = None
     weights: Annotated[CommittedWeights | HubWeights, Field(discriminator="kind")]
     mean: PerChannel

@@ -18,9 +18,9 @@ def resize(
     images: UInt8[Tensor, "n channels height width"], size: Size
 ) -> UInt8[Tensor, "n channels new_height new_width"]:
     """Images resized to (height, width)."""
-    height, width = images.shape[2:]
-    whole = torch.tensor([[0, 0, height, width]], device=images.device)
-    return resize_boxes(images, whole, size)
+    # Filled there: a copy would wait for the device.
+    whole = [torch.full((1,), number, device=images.device) for number in (0, 0, *images.shape[2:])]
+    return resize_boxes(images, torch.stack(whole, dim=1), size)
 
 
 def resize_boxes(

@@ -2,9 +2,11 @@
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import cached_property
 
 import open_clip.transformer as oc
+import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
@@ -20,7 +22,7 @@ Features = Float[Tensor, "n features"]
 
 
 class TrainableEncoder(nn.Module, ABC):
-    """Parameters θ that start at θ₀, and the embeddings they give.
+    """Parameters θ that start at θ₀, or at θ₀ + a given τ, and the embeddings they give.
 
     encoder: the image encoder, which in tangent space stays at θ₀.
     trained: the trained parameters θ by name; nothing else requires a gradient.
@@ -61,18 +63,38 @@ class TrainableEncoder(nn.Module, ABC):
         return Displacement(self.trained, self.base)
 
 
-def make_trainable(encoder: ImageEncoder, recipe: Recipe) -> TrainableEncoder:
-    """The encoder, at θ₀, as the recipe trains it.
+def make_trainable(
+    encoder: ImageEncoder, recipe: Recipe, start: Mapping[str, Tensor] | None = None
+) -> TrainableEncoder:
+    """The encoder as the recipe trains it.
+
+    Args:
+        encoder: at θ₀.
+        recipe: what trains, and in which space.
+        start: the tensors of a τ, on any device; θ starts at θ₀ + τ. θ − θ₀ is what the regulariser sees even then.
 
     Raises:
-        UserError: the recipe's selection is unknown or selects nothing, or its extension cannot be loaded.
+        UserError: the recipe's selection is unknown or selects nothing, its extension cannot be loaded, or ``start``
+            moves what the recipe does not train.
     """
     if recipe.extension:
         load_extension(recipe.extension)
     names = select(recipe.trainable, dict(encoder.visual.named_parameters()))
     # θ₀'s statistics and no dropout, in either space.
     encoder.eval().requires_grad_(False)
-    return InTangentSpace(encoder, names) if recipe.trained_in == "tangent" else InWeightSpace(encoder, names)
+    trainable = InTangentSpace(encoder, names) if recipe.trained_in == "tangent" else InWeightSpace(encoder, names)
+    _move(trainable.trained, start or {})
+    return trainable
+
+
+@torch.no_grad()
+def _move(trained: Mapping[str, nn.Parameter], start: Mapping[str, Tensor]) -> None:
+    for name, tensor in start.items():
+        if name not in trained or trained[name].shape != tensor.shape:
+            raise UserError(
+                f"start: its task vector moves {name!r} {list(tensor.shape)}, which this recipe does not train"
+            )
+        trained[name].add_(tensor.to(trained[name].device))
 
 
 class InWeightSpace(TrainableEncoder):

@@ -13,7 +13,7 @@ from pipeline.tangent.linearised import Directions, check_directions
 
 
 class GenericTangent:
-    """A :class:`LinearisedEncoder` by forward-mode differentiation of the encoder's own forward pass."""
+    """A :class:`.LinearisedEncoder` by forward-mode differentiation of the encoder's own forward pass."""
 
     def __init__(self, encoder: nn.Module) -> None:
         self.encoder = encoder
@@ -21,7 +21,7 @@ class GenericTangent:
     def __call__(
         self, images: Float[Tensor, "n 3 height width"], tangents: Directions
     ) -> tuple[Float[Tensor, "n features"], Float[Tensor, "directions n features"]]:
-        """See :class:`LinearisedEncoder`."""
+        """See :class:`.LinearisedEncoder`."""
         check_directions(self.encoder, tangents)
         base = {name: self.encoder.get_parameter(name).detach() for name in tangents}
 
@@ -42,7 +42,7 @@ class GenericTangent:
     def tangent(
         self, images: Float[Tensor, "n 3 height width"], tangents: Directions
     ) -> Float[Tensor, "directions n features"]:
-        """See :class:`LinearisedEncoder`; ``jvp`` computes f(x; θ₀) in any case."""
+        """See :class:`.LinearisedEncoder`; ``jvp`` computes f(x; θ₀) in any case."""
         return self(images, tangents)[1]
 
 

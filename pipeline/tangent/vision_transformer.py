@@ -84,7 +84,7 @@ def supports(encoder: nn.Module) -> bool:
 
 
 class TangentVisionTransformer:
-    """A :class:`LinearisedEncoder` that propagates values and tangents through the encoder's layers."""
+    """A :class:`.LinearisedEncoder` that propagates values and tangents through the encoder's layers."""
 
     def __init__(self, encoder: nn.Module) -> None:
         if not (isinstance(encoder, oc.VisionTransformer) and supports(encoder)):
@@ -100,7 +100,7 @@ class TangentVisionTransformer:
     def __call__(
         self, images: Float[Tensor, "n 3 height width"], tangents: Directions
     ) -> tuple[Float[Tensor, "n features"], Float[Tensor, "directions n features"]]:
-        """See :class:`LinearisedEncoder`."""
+        """See :class:`.LinearisedEncoder`."""
         pooled, projection = self._encode(images, tangents), self.encoder.proj
         with torch.no_grad():
             primal = pooled.x if projection is None else pooled.x @ projection
@@ -109,7 +109,7 @@ class TangentVisionTransformer:
     def tangent(
         self, images: Float[Tensor, "n 3 height width"], tangents: Directions
     ) -> Float[Tensor, "directions n features"]:
-        """See :class:`LinearisedEncoder`."""
+        """See :class:`.LinearisedEncoder`."""
         return self._project(self._encode(images, tangents), tangents)
 
     def _encode(self, images: Tensor, tangents: Directions) -> _Dual:

@@ -1,5 +1,7 @@
 """Random crops. Their random numbers are drawn on the CPU, a row per image, and applied wherever the images are."""
 
+import math
+
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
@@ -13,7 +15,7 @@ Images = UInt8[Tensor, "n channels height width"]
 Draws = Int64[Tensor, "n numbers"]
 
 # Those of torchvision's RandomResizedCrop, which the papers' code calls.
-_ASPECTS = (3 / 4, 4 / 3)
+_ASPECT = 4 / 3  # at most, either way
 _ATTEMPTS = 10
 
 
@@ -53,7 +55,7 @@ def _boxes(scale: tuple[float, float], n: int, size: Size, random: np.random.Gen
     """
     height, width = size
     areas = random.uniform(*scale, (n, _ATTEMPTS)) * height * width
-    aspects = np.exp(random.uniform(*np.log(_ASPECTS), (n, _ATTEMPTS)))
+    aspects = np.exp(random.uniform(-math.log(_ASPECT), math.log(_ASPECT), (n, _ATTEMPTS)))
     heights, widths = np.rint(np.sqrt(areas / aspects)), np.rint(np.sqrt(areas * aspects))
     fits = (heights >= 1) & (heights <= height) & (widths >= 1) & (widths <= width)
     first = (np.arange(n), fits.argmax(axis=1))

@@ -89,8 +89,11 @@ def _ahead(made: Iterator[StepData], device: torch.device) -> Iterator[StepData]
     stream = torch.cuda.Stream(device)
 
     def make() -> tuple[StepData | None, torch.cuda.Event]:
+        ready = torch.cuda.Event()
         with torch.cuda.stream(stream):
-            return next(made, None), stream.record_event()
+            data = next(made, None)
+            ready.record(stream)
+        return data, ready
 
     with ThreadPoolExecutor(1) as thread:
         coming = thread.submit(make)

@@ -29,9 +29,7 @@ GROUPS = {
     for group in (ROOT / "conf").iterdir()
     if group.is_dir()
 }
-PARADIGMS, MODELS = GROUPS["paradigm"], GROUPS["model"]
-# The papers' suite waits for the definitions of its tasks.
-SUITES = [suite for suite in GROUPS["suite"] if suite != "paper8" or "imagenet" in task_names()]
+PARADIGMS, SUITES, MODELS = GROUPS["paradigm"], GROUPS["suite"], GROUPS["model"]
 LEGAL = LegalNames(task_names(), model_names())
 
 # Design, section 4: trainable, trained in, evaluated in, mode of τJp.
@@ -125,13 +123,13 @@ def test_evaluations_are_models_times_paradigms(composed: Composed, tmp_path: Pa
 
 def test_a_recipe_that_several_paradigms_share_is_trained_once() -> None:
     penalty = SimpleNamespace(others="some")
-    recipes = {name: SimpleNamespace(regulariser=regulariser) for name, regulariser in (("a", penalty), ("b", None))}
+    recipes = {name: SimpleNamespace(regulariser=of, start=None) for name, of in (("a", penalty), ("b", None))}
     paradigm = {
         name: SimpleNamespace(recipe=recipe, evaluated_in="weight") for name, recipe in zip("pqr", "bab", strict=True)
     }
     names: dict[str, Any] = {"models": ["m"], "tasks": ["t"], "control": "c", "paradigms": ["p", "q", "r"]}
     incremental = SimpleNamespace(orders=[])
-    chosen: Any = SimpleNamespace(**names, paradigm=paradigm, recipe=recipes, incremental=incremental)
+    chosen: Any = SimpleNamespace(**names, paradigm=paradigm, recipe=recipes, imported={}, incremental=incremental)
     entries = derive(chosen)
     assert tuple(entries) == DERIVED
     assert entries["recipes"] == ["b", "a"]
@@ -225,6 +223,7 @@ recipe:
     trained_in: weight
     regulariser: { name: my_penalty, weight: 0.1, options: { strength: 2.0, loud: true }, others: null }
     extension: { path: extensions/mine.py, sha256: "${sha256:extensions/mine.py}" }
+    start: null
 paradigm:
   mine: { recipe: mine, evaluated_in: tangent, negation_grid: null }
 """
@@ -273,3 +272,64 @@ def test_a_wrong_override_is_one_line_and_writes_nothing(override: str, said: st
     assert line.startswith(said)
     assert "\n" not in line
     assert not (tmp_path / "params.yaml").exists()
+
+
+IMPORTED = """# @package _global_
+defaults:
+  - tau_jp
+  - _self_
+paradigms: [theirs, onwards, further]
+imported:
+  theirs: { trained_in: weight }
+recipe:
+  onwards:
+    trainable: all
+    trained_in: tangent
+    regulariser: ${recipe.tau_jp.regulariser}
+    extension: null
+    start: theirs
+  further: { trainable: all, trained_in: weight, regulariser: null, extension: null, start: ours }
+  ours: { trainable: all, trained_in: weight, regulariser: null, extension: null, start: null }
+schedule:
+  onwards: { lr: 1e-4, length: 0.5 }
+  further: { lr: 1e-4, length: 0.5 }
+  ours: { lr: 1e-4, length: 0.5 }
+paradigm:
+  theirs: { recipe: theirs, evaluated_in: weight, negation_grid: null }
+  onwards: { recipe: onwards, evaluated_in: tangent, negation_grid: null }
+  further: { recipe: further, evaluated_in: weight, negation_grid: null }
+"""
+
+
+def test_imported_recipes_and_what_starts_from_them(tmp_path: Path) -> None:
+    """What is imported trains nowhere; what starts elsewhere trains in a stage of its own, and needs its start."""
+    shutil.copytree(ROOT / "conf", tmp_path / "conf", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "conf" / "paradigm" / "imported.yaml").write_text(IMPORTED, encoding="utf-8")
+    compose(tmp_path, ["suite=tiny", "paradigm=imported"])
+    parameters = load_parameters(tmp_path / "params.yaml", LEGAL)
+    assert parameters.recipes == ["theirs", "onwards", "further", "ours"]
+    assert parameters.imported_recipes == ["theirs"]
+    assert parameters.trained_recipes == ["onwards", "further", "ours"]
+    assert (parameters.plain_recipes, parameters.regularised_recipes) == (["ours"], [])
+    assert parameters.tangent_recipes == ["onwards"]
+    assert parameters.continued == {
+        f"mini-clip-{task}-{recipe}": {"model": "mini-clip", "task": task, "recipe": recipe, "start": start}
+        for task in parameters.tasks
+        for recipe, start in (("onwards", "theirs"), ("further", "ours"))
+    }
+    # The regulariser of `onwards` has seen every task.
+    assert list(parameters.incremental_evaluations) == ["mini-clip-theirs-0", "mini-clip-further-0"]
+    assert parameters.incremental_recipes == []
+
+
+def test_a_paradigm_of_imported_vectors_alone_needs_no_recipe(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "conf", tmp_path / "conf", ignore=shutil.ignore_patterns("__pycache__"))
+    alone = (
+        IMPORTED[IMPORTED.index("imported:") : IMPORTED.index("recipe:")] + IMPORTED[IMPORTED.index("paradigm:\n") :]
+    )
+    text = f"# @package _global_\nparadigms: [theirs]\n{alone.partition('  onwards')[0]}"
+    (tmp_path / "conf" / "paradigm" / "alone.yaml").write_text(text, encoding="utf-8")
+    compose(tmp_path, ["suite=tiny", "paradigm=alone"])
+    parameters = load_parameters(tmp_path / "params.yaml", LEGAL)
+    assert (parameters.recipe, parameters.trained_recipes) == ({}, [])
+    assert (parameters.recipes, list(parameters.evaluations)) == (["theirs"], ["mini-clip-theirs"])

@@ -55,6 +55,10 @@ def replace_task(content: Content) -> None:
     content["tasks"][0] = content["datasets"][0] = "mnits"
 
 
+def start_from_a_start(content: Content) -> None:
+    content["recipe"]["ntk"]["start"], content["recipe"]["tau_jp"]["start"] = "standard", "ntk"
+
+
 def repeat_task(content: Content) -> None:
     content["tasks"][1] = content["datasets"][1] = content["tasks"][0]
 
@@ -85,7 +89,7 @@ MISTAKES: dict[str, tuple[Change, list[str]]] = {
     ),
     "unknown key of a recipe": (
         set_at("recipe.standard.space", "weight"),
-        ["'recipe.standard.space'", "here are trainable, trained_in, regulariser, extension"],
+        ["'recipe.standard.space'", "here are trainable, trained_in, regulariser, extension, start"],
     ),
     "unknown key of a regulariser": (
         set_at("recipe.tau_jp.regulariser.lambda", 1),
@@ -200,6 +204,20 @@ MISTAKES: dict[str, tuple[Change, list[str]]] = {
         set_at("plain_recipes", ["standard", "ntk", "attention", "tau_jp"]),
         ["plain_recipes: follows", "['standard', 'ntk', 'attention'];"],
     ),
+    "imported recipe that trains": (
+        set_at("imported.ntk", {"trained_in": "weight"}),
+        ["imported: 'ntk' is a recipe that trains as well"],
+    ),
+    "imported from nowhere": (
+        set_at("imported.theirs", {"trained_in": "there"}),
+        ["imported.theirs.trained_in", "'there'"],
+    ),
+    "unknown start": (
+        set_at("recipe.ntk.start", "theirs"),
+        ["recipe.ntk.start: 'theirs' is unknown; legal are attention, ntk"],
+    ),
+    "start of a start": (start_from_a_start, ["recipe.tau_jp.start: 'ntk' has a start itself"]),
+    "start that nothing follows": (set_at("recipe.ntk.start", "standard"), ["plain_recipes: follows", "['standard', "]),
     "order twice": (set_at("incremental.orders", [3, 3]), ["incremental.orders: [3, 3] names an order twice"]),
     "another order of arrival": (set_at("arrivals.order_0", ["icons"]), ["arrivals: follows", "'order_0': ["]),
     "no regularised recipe": (set_at("regularised_recipes", []), ["regularised_recipes: follows", "['tau_jp']"]),

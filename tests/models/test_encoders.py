@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -100,6 +101,13 @@ def test_encoder_normalises_pixels_and_projects(
     assert (norms - 1).abs().max() > 0.01  # not L2-normalised
 
 
+def test_images_of_several_sizes_can_be_put_together(make_encoder: Callable[[], ImageEncoder]) -> None:
+    encoder = make_encoder()
+    images = [torch.zeros(2, 3, size, size, dtype=torch.uint8) for size in (28, 32, 224)]
+    assert torch.cat([encoder.fit(some) for some in images]).shape == (6, 3, 32, 32)
+    assert encoder.fit(images[1]) is images[1]
+
+
 @pytest.mark.parametrize("size", [(28, 28), (20, 64), (224, 224)])
 def test_images_of_another_size_are_resized_as_pil_does(
     make_encoder: Callable[[], ImageEncoder], tiny_definition: ModelDefinition, size: tuple[int, int]
@@ -151,3 +159,47 @@ def test_weights_that_do_not_fit(
 def test_missing_weights(tiny_definition: ModelDefinition, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         load_image_encoder(tiny_definition, tmp_path / "none.safetensors")
+
+
+LAION = {"architecture": "ViT-B-32", "pretrained": "laion2b_s34b_b79k"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"architecture": "ViT-B-32"},
+            "the weights 'openai' were trained with QuickGELU, but architecture 'ViT-B-32' has GELU; "
+            "take its architecture with -quickgelu",
+        ),
+        (
+            {"architecture": "roberta-ViT-B-32", "pretrained": "laion2b_s12b_b32k"},
+            "were trained with GELU, but architecture 'roberta-ViT-B-32' has QuickGELU",
+        ),
+        ({"pretrained": "openia"}, "open_clip has no weights 'openia' of ViT-B-32-quickgelu; legal are openai, "),
+        (LAION, "open_clip has the weights 'laion2b_s34b_b79k' from laion/CLIP-ViT-B-32-laion2B-s34B-b79K; correct"),
+        ({"mean": (0.5, 0.5, 0.5)}, "the weights 'openai' want mean [0.48145466, 0.4578275, 0.40821073], not [0.5, "),
+        ({"std": (0.5, 0.5, 0.5)}, "the weights 'openai' want std [0.26862954, "),
+    ],
+)
+def test_a_definition_that_open_clip_knows_otherwise_is_refused(changes: dict[str, Any], message: str) -> None:
+    definition = load_model_definition("ViT-B-32").model_copy(update=changes)
+    with pytest.raises(UserError) as error:
+        build_clip(definition)
+    assert str(error.value).startswith("model ViT-B-32: ")
+    assert message in str(error.value)
+
+
+def test_another_pair_of_open_clip_is_one_definition() -> None:
+    """Of an architecture with GELU, whose weights are LAION's."""
+    openai = load_model_definition("ViT-B-32")
+    repository = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
+    weights = openai.weights.model_copy(update={"repository": repository})
+    clip = build_clip(openai.model_copy(update={**LAION, "weights": weights}))
+    assert {type(m).__name__ for m in clip.modules() if "GELU" in type(m).__name__} == {"GELU"}
+
+
+def test_an_encoder_that_gives_tokens_is_refused() -> None:
+    coca = load_model_definition("ViT-B-32").model_copy(update={"architecture": "coca_ViT-B-32", "pretrained": None})
+    with pytest.raises(UserError, match="gives tokens besides an embedding"):
+        build_clip(coca)

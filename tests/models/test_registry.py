@@ -30,7 +30,7 @@ def test_unknown_model_names_the_legal_ones() -> None:
     assert str(error.value) == f"model 'ViT-B-31' is unknown; legal are {', '.join(model_names())}"
 
 
-HUB = {"kind": "hub", "repository": "a/b", "filename": "c", "revision": "0" * 40, "sha256": "0" * 64}
+HUB = {"kind": "hub", "repository": "a/b", "filename": "c.safetensors", "revision": "0" * 40, "sha256": "0" * 64}
 CONTENT: dict[str, Any] = {
     "name": "net",
     "version": 1,
@@ -45,6 +45,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "unknown kind of weights": ({"weights": {"kind": "web"}}, ["weights", "'web'", "'committed', 'hub'"]),
     "branch instead of a commit": ({"weights": {**HUB, "revision": "main"}}, ["revision", "'main'"]),
     "short hash": ({"weights": {**HUB, "sha256": "12ab"}}, ["sha256", "'12ab'"]),
+    "pickled weights": ({"weights": {**HUB, "filename": "model.bin"}}, ["filename", "'model.bin'", "safetensors"]),
     "no file name": ({"weights": {k: v for k, v in HUB.items() if k != "filename"}}, ["filename", "missing"]),
     "key of the other kind": ({"weights": {**HUB, "path": "x"}}, ["weights", "path", "'x'"]),
     "two means": ({"mean": [0.5, 0.5]}, ["mean"]),

@@ -9,6 +9,7 @@ from torch.func import functional_call, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pipeline.config import FinetuneSettings, Recipe
+from pipeline.errors import UserError
 from pipeline.models.checkpoints import Space
 from pipeline.models.encoders import ImageEncoder
 from pipeline.models.heads import Head
@@ -164,3 +165,40 @@ def test_recipes_may_be_unlike_those_of_the_papers(
     primal, tangent = reference(make_encoder, images, move(model))
     assert all("attn" in name for name in model.trained)
     torch.testing.assert_close(model(images), primal + tangent, rtol=1e-4, atol=1e-5)
+
+
+@both_spaces
+@selections
+def test_it_may_start_from_a_task_vector(
+    space: Space,
+    trainable: str,
+    make_encoder: EncoderFactory,
+    make_recipe: RecipeFactory,
+    make_images: ImageFactory,
+    base: dict[str, Tensor],
+) -> None:
+    """It embeds, and is penalised, as the one that has trained to there from θ₀."""
+    recipe = make_recipe(space, trainable=trainable)
+    there = make_trainable(make_encoder(), recipe)
+    tau = move(there)
+    begun = make_trainable(make_encoder(), recipe, tau)
+    images = torch.from_numpy(make_images(6).images)
+    with torch.no_grad():
+        torch.testing.assert_close(begun(images), there(images), rtol=0, atol=0)
+        torch.testing.assert_close(begun.tangent(images), there.tangent(images), rtol=0, atol=0)
+    assert all(tensor.equal(base[name]) for name, tensor in begun.base.items())
+    assert all(theta.requires_grad and theta.is_leaf for theta in begun.trained.values())
+    assert all(theta.equal(base[name] + tau[name]) for name, theta in begun.trained.items())
+
+
+@both_spaces
+def test_a_start_may_hold_fewer_tensors_but_no_others(
+    space: Space, make_encoder: EncoderFactory, make_recipe: RecipeFactory, base: dict[str, Tensor]
+) -> None:
+    name = "transformer.resblocks.0.attn.in_proj_weight"
+    some = {name: torch.ones_like(base[name])}
+    begun = make_trainable(make_encoder(), make_recipe(space, trainable="attention"), some)
+    assert [n for n, theta in begun.trained.items() if not theta.equal(base[n])] == [name]
+    for wrong in ({"conv1.weight": torch.ones_like(base["conv1.weight"])}, {name: torch.ones(1)}):
+        with pytest.raises(UserError, match=r"start: its task vector moves .* which this recipe does not train"):
+            make_trainable(make_encoder(), make_recipe(space, trainable="attention"), wrong)

@@ -26,10 +26,10 @@ def resume_files(project: Project) -> list[Path]:
     return sorted((project.root / ".tauflow" / "resume").glob("*.safetensors"))
 
 
-def kill_midway(project: Project, stage: str, recipe: str) -> None:
+def kill_midway(project: Project, stage: str, *recipe: str) -> None:
     """Start the stage, and kill it with SIGKILL as soon as it has saved something."""
     process = subprocess.Popen(
-        [sys.executable, "-m", f"stages.{stage}", *TEXTURES, recipe],
+        [sys.executable, "-m", f"stages.{stage}", *TEXTURES, *recipe],
         cwd=project.root,
         env={**os.environ, "TAUFLOW_TRACKER": "off"},
         stdout=subprocess.DEVNULL,
@@ -136,6 +136,7 @@ recipe:
     extension:
       path: extensions/norms.py
       sha256: ${sha256:extensions/norms.py}
+    start: null
 schedule:
   norms: { lr: 1e-3, length: 0.5 }
 paradigm:

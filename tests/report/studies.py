@@ -19,8 +19,8 @@ CONTROL = "control"
 ALPHAS = [0.0, 0.5, 1.0]
 GRID = [-1.0, 0.0, 1.0]
 RECIPES = {
-    "standard": Recipe(trainable="all", trained_in="weight", regulariser=None, extension=None),
-    "ntk": Recipe(trainable="all", trained_in="tangent", regulariser=None, extension=None),
+    "standard": Recipe(trainable="all", trained_in="weight", regulariser=None, extension=None, start=None),
+    "ntk": Recipe(trainable="all", trained_in="tangent", regulariser=None, extension=None, start=None),
     "tau_jp": Recipe(
         trainable="all",
         trained_in="tangent",
@@ -31,8 +31,9 @@ RECIPES = {
             others=OtherTasks(tasks=["a", "b"], control=None, mode="cyclic", batch_size=2),
         ),
         extension=None,
+        start=None,
     ),
-    "biases": Recipe(trainable="biases", trained_in="weight", regulariser=None, extension=None),
+    "biases": Recipe(trainable="biases", trained_in="weight", regulariser=None, extension=None, start=None),
 }
 PARADIGMS = {
     "standard": Paradigm(recipe="standard", evaluated_in="weight", negation_grid=None),

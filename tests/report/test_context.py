@@ -47,7 +47,7 @@ def tau_jp(mode: Literal["cyclic", "strict"]) -> RegulariserSettings:
 def test_a_recipe_costs_what_its_parts_do(
     trainable: str, space: Literal["weight", "tangent"], regulariser: RegulariserSettings | None, variant: str | None
 ) -> None:
-    recipe = Recipe(trainable=trainable, trained_in=space, regulariser=regulariser, extension=None)
+    recipe = Recipe(trainable=trainable, trained_in=space, regulariser=regulariser, extension=None, start=None)
     assert step_variant(recipe) == variant
 
 

@@ -13,7 +13,7 @@ import open_clip.transformer as oc
 import torch
 from torch import Tensor
 
-from pipeline.config import FinetuneSettings, OtherTasks, PaddedCrop, Recipe, RegulariserSettings
+from pipeline.config import FinetuneSettings, OtherTasks, PaddedCrop, Recipe, RegulariserSettings, ResizedCrop
 from pipeline.errors import UserError
 from pipeline.files import fingerprint, write_arrays, write_json
 from pipeline.models.checkpoints import Space
@@ -66,6 +66,8 @@ class Run:
 RUNS: dict[str, Run] = {
     "weight": Run("weight"),
     "weight, odd": Run("weight", batch_size=7),
+    "resized crops": Run("weight", settings={"augmentation": ResizedCrop(kind="resized_crop", scale=(0.5, 1.0))}),
+    "cyclic, checkpointed": Run("tangent", tau_jp("cyclic", 3), settings={"checkpointing": True}),
     "attention": Run("weight", trainable="attention", batch_size=9),
     "tangent": Run("tangent"),
     "tangent, odd": Run("tangent", batch_size=7),
@@ -107,8 +109,8 @@ def run(
         lr=None, batch_size=of.batch_size, weight_decay=0.1, steps=None, warmup=0.1, warmup_steps=None,
         max_grad_norm=0.5, augmentation=PaddedCrop(kind="padded_crop", padding=1), precision="fp32",
         accumulation=accumulation, processes=processes.count, checkpointing=False, compile=False,
-    )  # fmt: skip
-    recipe = Recipe(trainable=of.trainable, trained_in=of.space, regulariser=of.regulariser, extension=None)
+    ).model_copy(update=of.settings)  # fmt: skip
+    recipe = Recipe(trainable=of.trainable, trained_in=of.space, regulariser=of.regulariser, extension=None, start=None)
     trainable = make_trainable(encoder(of.generic), recipe)
     if of.space == "tangent":
         assert isinstance(trainable._propagate, GenericTangent) == of.generic  # pyright: ignore[reportAttributeAccessIssue]

@@ -137,7 +137,7 @@ def _draw(board: _Board, name: str) -> None:
 
 
 def drawings(bank: glyphs.GlyphBank) -> Float32[np.ndarray, "12 4 side side"]:
-    """The signs as sprites, in the order of :data:`CLASSES`."""
+    """The signs as sprites, in the order of ``CLASSES``."""
     pictures = []
     for name in CLASSES:
         board = _Board(bank)

@@ -88,7 +88,7 @@ def _pattern(rng: Generator, label: int, look: Look) -> Float32[np.ndarray, "siz
 
 
 def render(rng: Generator, labels: Int64[np.ndarray, " n"], look: Look) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 ``[n, 3, 32, 32]`` and the positions of their two colours in :data:`colours.NAMES` ``[n, 2]``."""
+    """Images uint8 ``[n, 3, 32, 32]`` and the positions of their two colours in ``colours.NAMES`` ``[n, 2]``."""
     n = len(labels)
     masks = np.stack([_pattern(rng, int(label), look) for label in labels])[:, None]
     pairs, front, back = colours.draw_pairs(rng, n, look.distance)

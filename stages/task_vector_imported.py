@@ -1,0 +1,36 @@
+"""task_vector_imported@model-task-recipe: the task vector that `tauflow import` brought, checked."""
+
+import typer
+
+from pipeline.editing import read_task_vector, write_task_vector
+from pipeline.errors import UserError
+from pipeline.models.checkpoints import read_base
+from tauflow import layout
+from tauflow.stage import run_stage
+
+
+def main(model: str, task: str, recipe: str) -> None:
+    """Take it if it is this model's and this task's."""
+    with run_stage("task_vector_imported", model, task, recipe) as stage:
+        path = layout.imported(model, recipe, task)
+        if not path.exists():
+            raise UserError(f"{path}: no such file; bring it with `tauflow import` or restore it with `dvc pull`")
+        vector, (base, base_sha256) = read_task_vector(path), read_base(layout.image_encoder(model))
+        origin = vector.provenance
+        if origin.base_sha256 != base_sha256:
+            raise UserError(
+                f"{path}: belongs to θ₀ {origin.base_sha256[:12]}, not to {base_sha256[:12]} in "
+                f"{layout.image_encoder(model)}; import it again"
+            )
+        if origin.tasks != (task,):
+            raise UserError(f"{path}: is of {', '.join(origin.tasks)} and not of {task}; import it again")
+        trained_in = stage.params.imported[recipe].trained_in
+        if origin.space != trained_in:
+            raise UserError(f"{path}: was trained in {origin.space} space, but imported.{recipe} says {trained_in}")
+        vector.check_fits(base)
+        write_task_vector(layout.task_vector(model, recipe, task), vector)
+        stage.journal.metrics({"norm": vector.norm(), "parameters": sum(t.numel() for t in vector.tensors.values())})
+
+
+if __name__ == "__main__":
+    typer.run(main)
