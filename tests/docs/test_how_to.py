@@ -9,7 +9,7 @@ from tests.docs.pages import DOCS, blocks
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(3600)]
 
-PAGES = ["add_a_paradigm", "add_a_regulariser", "add_a_model", "add_a_task"]
+PAGES = ["add_a_paradigm", "add_a_regulariser", "add_a_task"]
 
 
 @pytest.fixture(scope="module")
