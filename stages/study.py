@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from pipeline.config import Parameters
 from pipeline.files import missing, read_json
@@ -33,7 +32,6 @@ def read_study(params: Parameters, results: pd.DataFrame) -> Study:
         models={model: _model(results, model, params) for model in params.models},
         paradigms={name: params.paradigm[name] for name in params.paradigms},
         parameters=_shown_parameters(params),
-        dag=yaml.safe_load(layout.DAG.read_text("utf-8"))["stages"],
         cards=[TaskCard.read(layout.task_card(task)) for task in (*params.tasks, params.control)],
         seeds=_seeds(results),
     )
@@ -124,8 +122,11 @@ def _sources(
 
 
 def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    except FileNotFoundError:
+        raise missing(path) from None
 
 
 def _search_curves(results: pd.DataFrame, model: str, paradigm: str, tasks: list[str]) -> SearchCurves:

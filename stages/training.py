@@ -35,6 +35,19 @@ class FineTuning:
     base_sha256: str
 
 
+def read_plan(params: Parameters, task: str, recipe: str) -> Plan:
+    """What the parameters say of a fine-tuning."""
+    schedule, settings = params.schedule[recipe], params.finetune
+    return Plan(
+        settings=settings,
+        lr=settings.lr or schedule.lr,
+        epochs=params.epochs[task] * schedule.length,
+        seed=params.seed,
+        regulariser=params.recipe[recipe].regulariser,
+        steps=round(settings.steps * schedule.length) if settings.steps else None,
+    )
+
+
 def read_fine_tuning(
     params: Parameters,
     model: str,
@@ -55,7 +68,7 @@ def read_fine_tuning(
     head = read_head(layout.head(model, task))
     train = read_split(layout.split(task, "train"), len(head.classes))
     others = {other: read_unlabelled(layout.split(other, "train")) for other in other_tasks}
-    plan = Plan.of(params, task, recipe)
+    plan = read_plan(params, task, recipe)
     return FineTuning(encoder, TrainingData(train, head, others), plan, pretrained.sha256)
 
 

@@ -7,7 +7,7 @@ import torch
 
 from pipeline.config import Parameters
 from pipeline.tasks import Split
-from pipeline.training import Plan
+from stages.training import read_plan
 from tauflow.calibration import Calibration, ModelCost, StepCost
 from tauflow.layout import incremental_recipe
 from tauflow.task_sizes import TaskSize, task_size
@@ -124,7 +124,7 @@ def _training(params: Parameters, model: str, sizes: Mapping[str, TaskSize | Non
     ]
     for kind, recipe, vectors, suffix in runs:
         for task in params.tasks:
-            plan, size = Plan.of(params, task, recipe), sizes[task]
+            plan, size = read_plan(params, task, recipe), sizes[task]
             batch = params.finetune.batch_size
             per_epoch = max(1, size.counts["train"] // batch) if size else 0
             steps = plan.count_steps(per_epoch) if size or plan.steps else 0

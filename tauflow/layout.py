@@ -18,7 +18,6 @@ SEEDS = REPORTS / "seeds"
 REPORT = REPORTS / "index.html"
 TABLES = REPORTS / "tables"
 FIGURES = REPORTS / "figures"
-DAG = Path("dvc.yaml")
 
 
 def raw(task: str) -> Path:

@@ -71,7 +71,6 @@ class Study:
     retention: the share of the control accuracy that negation keeps.
     paradigms: their definitions, by name.
     parameters: the sections of ``params.yaml`` that numbers depend on.
-    dag: the stages of ``dvc.yaml``.
     cards: of the tasks and the control.
     seeds: measurements pooled over seeds, if there are several.
     """
@@ -84,6 +83,5 @@ class Study:
     models: Mapping[str, Model]
     paradigms: Mapping[str, Paradigm]
     parameters: Mapping[str, Any]
-    dag: Mapping[str, Any]
     cards: Sequence[TaskCard]
     seeds: pd.DataFrame | None

@@ -88,9 +88,9 @@ def disentanglement(heatmaps: Mapping[str, pd.DataFrame], tasks: Sequence[str]) 
                 )
                 axes.imshow(grid.to_numpy(), origin="lower", extent=extent, vmin=0, vmax=1, cmap=SEQUENTIAL)
                 axes.add_patch(Rectangle((0, 0), 1, 1, fill=False, edgecolor="red", linewidth=1.2))
-                if row is panels[0]:
-                    axes.set_title(f"{first} – {second}", fontsize=8)
             row[0].set_ylabel(f"{paradigm}\nα₂")
+        for axes, (first, second) in zip(panels[0], shown, strict=True):
+            axes.set_title(f"{first} – {second}", fontsize=8)
         for axes in panels[-1]:
             axes.set_xlabel("α₁")
         figure.colorbar(panels[0][0].images[0], ax=panels, label="ξ(α₁, α₂)", shrink=0.6, extend="max")

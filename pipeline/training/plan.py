@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from pipeline.config import FinetuneSettings, Parameters, RegulariserSettings
+from pipeline.config import FinetuneSettings, RegulariserSettings
 from pipeline.models.heads import Head
 from pipeline.tasks import LabelledImages
 from pipeline.tasks.images import Images
@@ -39,19 +39,6 @@ class Plan:
     seed: int
     regulariser: RegulariserSettings | None = None
     steps: int | None = None
-
-    @classmethod
-    def of(cls, params: Parameters, task: str, recipe: str) -> "Plan":
-        """What the parameters say of a fine-tuning."""
-        schedule, settings = params.schedule[recipe], params.finetune
-        return cls(
-            settings=settings,
-            lr=settings.lr or schedule.lr,
-            epochs=params.epochs[task] * schedule.length,
-            seed=params.seed,
-            regulariser=params.recipe[recipe].regulariser,
-            steps=round(settings.steps * schedule.length) if settings.steps else None,
-        )
 
     def count_steps(self, per_epoch: int) -> int:
         """The steps of a task with so many steps per epoch; at least one."""

@@ -42,10 +42,6 @@ PARADIGMS = {
     "tau_jp": Paradigm(recipe="tau_jp", evaluated_in="tangent", negation_grid=None),
     "biases": Paradigm(recipe="biases", evaluated_in="weight", negation_grid=None),
 }
-DAG = {
-    "addition": {"foreach": "${evaluations}", "do": {"params": ["seed", "paradigm.${item.paradigm}.evaluated_in"]}},
-    "localisation": {"params": ["localisation"]},
-}
 
 
 def make_record(model: str) -> Record:
@@ -108,7 +104,6 @@ def make_study(
         },
         paradigms={name: PARADIGMS[name] for name in paradigms},
         parameters={"seed": 0, "search": {"control_retention": 0.95}},
-        dag=DAG,
         cards=[_card(task) for task in (*tasks, control)],
         seeds=pool(frames) if seeds > 1 else None,
     )

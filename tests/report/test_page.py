@@ -180,4 +180,6 @@ def test_figures_as_files(tmp_path: Path) -> None:
         content = (tmp_path / "one" / name).read_bytes()
         assert content == (tmp_path / "two" / name).read_bytes(), name
         assert content.startswith(b"<svg" if name.endswith("svg") else b"%PDF")
-    assert "tau_jp" in (tmp_path / "one" / "small_disentanglement.svg").read_text("utf-8")
+    disentanglement = (tmp_path / "one" / "small_disentanglement.svg").read_text("utf-8")
+    for text in ("a – b", "tau_jp", "standard", "α₁"):
+        assert f"{text}</text>" in disentanglement

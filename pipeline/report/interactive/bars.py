@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from pipeline.measurements import select
 from pipeline.report.interactive.canvas import new_figure
-from pipeline.report.style import looks
+from pipeline.report.style import COLOURS, looks
 
 # Title → benchmark, setting, metric.
 PANELS = {
@@ -48,6 +48,7 @@ def task_bars(
                 "array": (high - value).round(2),
                 "arrayminus": (value - low).round(2),
                 "thickness": 1,
+                "color": COLOURS[5],
                 "width": 2,
             },
             customdata=pd.concat([low, high], axis=1).round(1).to_numpy(),
@@ -59,7 +60,7 @@ def task_bars(
         x=list(tasks),
         y=_zero_shot(results, tasks, control if metric == "control" else None),
         mode="markers",
-        marker={"symbol": "line-ew-open", "size": 28, "color": "#7f7f7f", "line": {"width": 2}},
+        marker={"symbol": "line-ew-open", "size": 24, "color": COLOURS[5], "line": {"width": 2}},
         hovertemplate="%{x}: %{y:.1f} %<extra>zero-shot</extra>",
     )
     return figure

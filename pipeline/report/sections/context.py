@@ -85,9 +85,7 @@ def origins_section(study: Study, model: str) -> Section:
         "How each number was made",
         [
             Text(text),
-            Table(
-                "", sources_table(origins.sources, study.dag), "The tables that numbers were read from.", folded=True
-            ),
+            Table("", sources_table(origins.sources), "The tables that numbers were read from.", folded=True),
             Table("", vectors_table(origins.vectors), "Task vectors: their θ₀ and the code that trained them."),
             Table(
                 "",
