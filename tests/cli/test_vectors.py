@@ -31,7 +31,7 @@ def test_the_list(vectors: dict[str, TaskVector], run: Run) -> None:
 
 def test_a_vector_by_layers(vectors: dict[str, TaskVector], run: Run) -> None:
     shown = run("vectors", "show", MODEL, RECIPE, "textures").output
-    assert f"base_sha256  {BASE}" in shown
+    assert f"base_sha256    {BASE}" in shown
     table = pd.read_csv(io.StringIO(run("vectors", "show", MODEL, RECIPE, "textures", "-f", "csv").output))
     assert table["layer"].tolist() == ["block.attn", "conv1"]
     assert table["parameters"].tolist() == [12, 6]
@@ -74,9 +74,9 @@ def test_vectors_of_different_pretrained_weights(vectors: dict[str, TaskVector],
     ("arguments", "message"),
     [
         (["show", MODEL, "nkt", "textures"], "textures has one of mini-clip/standard"),
-        (["show", MODEL, RECIPE, "mnist"], "task 'mnist' is unknown; legal are clipart"),
+        (["show", MODEL, RECIPE, "cifar"], "task 'cifar' is unknown; legal are cars, clipart"),
         (["show", MODEL, RECIPE, "signs"], "signs has none; `dvc repro` makes them"),
-        (["combine", MODEL, RECIPE, "--edit", "mnist=1", "--out", "x"], "--edit: task 'mnist' is unknown"),
+        (["combine", MODEL, RECIPE, "--edit", "cifar=1", "--out", "x"], "--edit: task 'cifar' is unknown"),
     ],
 )
 def test_mistakes_are_one_line(vectors: dict[str, TaskVector], run: Run, arguments: list[str], message: str) -> None:
