@@ -1,5 +1,6 @@
 """Composing params.yaml from conf/, as ``dvc exp run -S`` does."""
 
+import importlib.util
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,10 +31,19 @@ def compose(root: Path, overrides: Sequence[str] = (), output: Path | None = Non
         UserError: an override names what does not exist, or its value is not legal. Nothing is written.
     """
     directory, output = root.resolve() / CONFIGURATION, output or root / "params.yaml"
+    _load_resolvers(directory / "hydra_plugins" / "tauflow_resolvers.py")
     try:
         compose_and_dump(str(output), str(directory), None, "config", str(directory), list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(one_line(error)) from None
+
+
+def _load_resolvers(path: Path) -> None:
+    """Hydra loads plugins once per process, those of the first working copy: here are this one's."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 
 def disown_reports(root: Path) -> None:
