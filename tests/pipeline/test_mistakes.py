@@ -20,7 +20,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     [
         (["-S", "paradigm=nkt"], r"paradigm: 'nkt' is unknown; legal are all, attention, .*tau_jp_strict"),
         (["--queue", "-S", "suite=tny"], r"suite: 'tny' is unknown; legal are .*mini, .*tiny"),
-        (["-S", "finetune.lrr=1"], r"unknown key 'finetune\.lrr'; legal keys here are lr, precision, .*batch_size.*"),
+        (["-S", "finetune.lrr=1"], r"unknown key 'finetune\.lrr'; legal keys here are lr, .*precision, .*batch_size.*"),
         (["-S", "finetune.lr=fast"], r"finetune\.lr: 'fast' is not legal: .*number.*"),
     ],
 )
