@@ -101,9 +101,9 @@ def paradigm_costs(record: Record, paradigms: Mapping[str, Paradigm], recipes: M
     Args:
         record: of the model.
         paradigms: by name; one that trains nothing costs what its recipe does.
-        recipes: by name.
+        recipes: by name; imported ones, which train nowhere, are not among them.
     """
-    variants = {name: step_variant(recipes[paradigm.recipe]) for name, paradigm in paradigms.items()}
+    variants = {name: step_variant(recipes[of.recipe]) for name, of in paradigms.items() if of.recipe in recipes}
     return {name: _cost(record, variant) for name, variant in variants.items() if variant in record.variants}
 
 

@@ -65,7 +65,7 @@ def paper_figures(study: Study, model: str) -> Iterator[tuple[str, Figure]]:
         yield "incremental", analyses.incremental(found.incremental)
     if len(paradigms) > 1:
         yield "single_task", analyses.single_task_scatter(results, paradigms, tasks)
-    if of_model.timing:
+    if of_model.timing and of_model.timing.costs:
         yield "cost", cost(results, study, model)
 
 

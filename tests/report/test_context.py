@@ -73,6 +73,10 @@ def test_costs_by_hand() -> None:
     table = cost_table(costs, PARADIGMS, record.timed_by)
     assert table.loc["tau_jp", "CPU time of a step, ms"] == "200"
     assert set(table.loc["biases"]) == {""}
+    imported = PARADIGMS["standard"].model_copy(update={"recipe": "theirs"})  # which trains nowhere
+    assert paradigm_costs(record, {"standard": PARADIGMS["standard"], "theirs": imported}, RECIPES).keys() == {
+        "standard"
+    }
     gpu = record.model_copy(update={"device": "cuda"})
     assert gpu.timed_by == "time"
     assert paradigm_costs(gpu, PARADIGMS, RECIPES)["ntk"].milliseconds == pytest.approx(450)
