@@ -71,7 +71,8 @@ def test_an_imported_paradigm_is_one_file_and_is_evaluated_like_any_other(foreig
         theirs, ours = (
             pd.read_csv(foreign.root / "data" / root / MODEL / paradigm / rest) for paradigm in ("theirs", "standard")
         )
-        pd.testing.assert_frame_equal(theirs.drop(columns="paradigm"), ours.drop(columns="paradigm"))
+        theirs, ours = (frame.drop(columns="paradigm", errors="ignore") for frame in (theirs, ours))
+        pd.testing.assert_frame_equal(theirs, ours)
 
 
 def test_fine_tuning_starts_from_an_imported_vector_and_resumes(foreign: Project) -> None:
