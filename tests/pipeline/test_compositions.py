@@ -92,7 +92,7 @@ def test_two_models_side_by_side(clone: Project) -> None:
     summary = (clone.root / "reports" / "summary.md").read_text()
     assert [line for line in summary.splitlines() if line.startswith("**")] == ["**mini-clip**", "**mini-clip-b**"]
     assert "mini-clip-b" in (clone.root / "reports" / "index.html").read_text()
-    compared = pd.read_csv(io.StringIO(clone.run("tauflow", "compare", "--format", "csv").stdout))
+    compared = pd.read_csv(io.StringIO(clone.run("python", "-m", "tauflow.cli", "compare", "--format", "csv").stdout))
     paradigms = ["zero-shot", "standard", "posthoc", "tau_jp"]
     assert list(zip(compared["model"], compared["paradigm"], strict=True)) == [
         (model, paradigm) for model in ("mini-clip", "mini-clip-b") for paradigm in paradigms

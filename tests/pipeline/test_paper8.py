@@ -121,7 +121,7 @@ def add_model(project: Project) -> tuple[nn.Module, ModelDefinition]:
     save_file(clip.state_dict(), weights)
     definition = yaml.safe_load((models / "ViT-B-32.yaml").read_text())
     sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
-    definition |= {"name": MODEL, "architecture": MODEL}
+    definition |= {"name": MODEL, "architecture": MODEL, "pretrained": None}
     definition["weights"] = {"kind": "committed", "path": "data/mini/narrow.safetensors", "sha256": sha256}
     (models / f"{MODEL}.yaml").write_text(yaml.safe_dump(definition))
     return clip, ModelDefinition.model_validate(definition)
