@@ -87,9 +87,9 @@ def hash_of(project: Project, path: str) -> str:
 
 
 def cached(project: Project) -> set[str]:
-    """The hashes of all artifacts; of reports/, which is git's, DVC has copies only for its run cache."""
+    """The hashes of all artifacts; of what is git's, DVC has copies only for its run cache."""
     outs = [out for entry in project.lock().values() for out in entry["outs"]]
-    return {out["md5"] for out in outs if not out["path"].startswith("reports/")}
+    return {out["md5"] for out in outs if not out["path"].startswith(("reports/", "data/records/"))}
 
 
 def stored(directory: Path, md5: str) -> bool:
