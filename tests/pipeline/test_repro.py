@@ -222,8 +222,10 @@ def test_only_a_regularised_fine_tuning_reads_other_tasks(reproduced: Project) -
 
 
 def test_all_stages_are_covered(reproduced: Project) -> None:
+    """But for those that only imported vectors need: tests/pipeline/test_imported.py runs them."""
     stages = re.findall(r"^  (\w+):$", (reproduced.root / "dvc.yaml").read_text(), re.MULTILINE)
-    assert [instance.split("@")[0] for instance in INSTANCES] == stages
+    covered = [instance.split("@")[0] for instance in INSTANCES]
+    assert covered == [stage for stage in stages if stage not in ("finetune_continued", "task_vector_imported")]
     assert set(INSTANCES) <= set(reproduced.lock())
 
 
