@@ -2,11 +2,14 @@
 
 import os
 import platform
+import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from types import FrameType
 
 from rich.console import Console
 from rich.markup import escape
@@ -119,7 +122,8 @@ def repro_in_parallel(options: Options) -> int:
             schedule = Schedule(dag.tasks, options.jobs, slots)
             running = schedule.running
             progress = Progress(len(dag.tasks), console, machine_names())
-            _run(schedule, Cluster(job, gpus), progress)
+            with _interruptible() as check:
+                _run(schedule, Cluster(job, gpus), progress, check)
             running |= progress.errors.keys()  # a worker may have died once too often
     finally:
         for stage in running:
@@ -128,8 +132,30 @@ def repro_in_parallel(options: Options) -> int:
     return 0 if all(fate.done for fate in schedule.fates.values()) else 1
 
 
-def _run(schedule: Schedule, cluster: Cluster, progress: Progress) -> None:
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], None]]:
+    """Ctrl-C as ever, and a check that raises it again: an interruption inside a callback of Ray's gets lost."""
+    interrupted = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if interrupted:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _run(schedule: Schedule, cluster: Cluster, progress: Progress, check_interruption: Callable[[], None]) -> None:
     while not schedule.finished:
+        check_interruption()
         for task in schedule.start():
             cluster.start(task)
         for stage, outcome in cluster.wait().items():

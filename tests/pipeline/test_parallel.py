@@ -259,7 +259,7 @@ def test_what_runs_on_any_node_is_seen_in_mlflow_meanwhile(naps: Project, ray_cl
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_after_a_stopped_command_dvc_repro_goes_on(clone: Project, number: signal.Signals) -> None:
-    clone.set_parameter("epochs.textures", 200)  # long enough to be stopped before it ends, on a busy machine too
+    clone.set_parameter("epochs.textures", 400)  # long enough to be stopped before it ends, on a busy machine too
     with _Running(clone, FINETUNE) as running:
         running.wait_until_trained()
         running.stop(number)
