@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -16,6 +17,22 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 TOKEN = "hf_" + "x" * 34
+REPOSITORY = "someone/pets"
+# As a task's file says that its images come from there.
+SOURCE: dict[str, Any] = {
+    "kind": "hub",
+    "repository": REPOSITORY,
+    "revision": "main",
+    "image": "image",
+    "label": "label",
+    "image_size": None,
+    "splits": {
+        "train": {"files": "data/train-*.parquet", "first": None},
+        "val": None,
+        "test": {"files": "data/test-*.parquet", "first": None},
+    },
+    "class_names": None,
+}
 
 
 @dataclass

@@ -10,12 +10,11 @@ import yaml
 
 from pipeline.tasks import TaskCard, read_split
 from tauflow.composition import compose
-from tests.dataset_hub import Hub, encoded, parquet, serving
+from tests.dataset_hub import REPOSITORY, SOURCE, Hub, encoded, parquet, serving
 from tests.pipeline.conftest import Project, copy_project
 
 pytestmark = pytest.mark.pipeline
 
-REPOSITORY = "someone/pets"
 RECORD = Path("data/records/pets.json")
 
 
@@ -36,16 +35,6 @@ def definition(name: str, source: dict[str, object]) -> dict[str, object]:
     }
 
 
-HUB_SOURCE = {
-    **{"kind": "hub", "repository": REPOSITORY, "revision": "main", "image": "image", "label": "label"},
-    "image_size": None,
-    "splits": {
-        "train": {"files": "data/train-*.parquet", "first": None},
-        "val": None,
-        "test": {"files": "data/test-*.parquet", "first": None},
-    },
-    "class_names": None,
-}
 FOLDER_SOURCE = {"kind": "folder", "path": "photos", "directories": None, "image_size": None, "test_fraction": 0.25}
 
 
@@ -83,7 +72,7 @@ class Study:
 def study(tmp_path: Path) -> Iterator[Study]:
     project = copy_project(tmp_path / "project")
     definitions = project.root / "pipeline" / "definitions" / "tasks"
-    for name, source in (("pets", HUB_SOURCE), ("mine", FOLDER_SOURCE)):
+    for name, source in (("pets", SOURCE), ("mine", FOLDER_SOURCE)):
         (definitions / f"{name}.yaml").write_text(yaml.safe_dump(definition(name, source), sort_keys=False))
     compose(project.root, ["suite=tiny", "paradigm=standard", "control=pets", "prepare.resolution=8"])
     with serving() as hub:

@@ -18,9 +18,8 @@ from pipeline.sources.download import Roots, download
 from pipeline.sources.record import FileRecord, Record
 from pipeline.tasks import TaskDefinition
 from pipeline.tasks.registry import HubSource
-from tests.dataset_hub import TOKEN, Hub, card, encoded, parquet, serving, sha256
+from tests.dataset_hub import REPOSITORY, SOURCE, TOKEN, Hub, card, encoded, parquet, serving, sha256
 
-REPOSITORY = "someone/pets"
 NAMES = ["guinea_pig", "Cat", "dog"]
 CLASSES = ["guinea pig", "cat", "dog"]
 
@@ -42,23 +41,9 @@ def pets(names: list[str] | None = NAMES) -> dict[str, bytes]:
 
 
 def defined(**changes: Any) -> TaskDefinition:
-    source = {
-        "kind": "hub",
-        "repository": REPOSITORY,
-        "revision": "main",
-        "image": "image",
-        "label": "label",
-        "image_size": None,
-        "splits": {
-            "train": {"files": "data/train-*.parquet", "first": None},
-            "val": None,
-            "test": {"files": "data/test-*.parquet", "first": None},
-        },
-        "class_names": None,
-    }
     content = {
         **{"name": "pets", "version": 1, "description": "pets", "classes": CLASSES, "templates": ["a {}"]},
-        **{"source": {**source, **changes}, "origin": "here", "licence": "none", "citation": "none"},
+        **{"source": {**SOURCE, **changes}, "origin": "here", "licence": "none", "citation": "none"},
     }
     return TaskDefinition.model_validate(content)
 
