@@ -22,7 +22,7 @@ def main(model: str, recipe: str) -> None:
     with run_stage("geometry", model, recipe, used=["recipe", "tasks", "analysis"]) as stage:
         params = stage.params
         encoder, device = read_encoder(model), prepare_device(params.device)
-        vectors = read_vectors(model, recipe, params.tasks, encoder.sha256)
+        vectors = [vector.to(device) for vector in read_vectors(model, recipe, params.tasks, encoder.sha256)]
         samples = (
             read_images(model, task, "test").sample(params.analysis.images, params.analysis.seed)
             for task in params.tasks

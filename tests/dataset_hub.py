@@ -86,7 +86,7 @@ def commit_of(files: dict[str, bytes]) -> str:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """``/api/datasets/…/revision/…`` and ``/datasets/…/resolve/…``."""
+    """``/api/datasets/…/revision/…`` and ``/datasets/…/resolve/…``; whatever else the client asks for is not there."""
 
     hub: Hub
     protocol_version = "HTTP/1.1"
@@ -118,6 +118,8 @@ class Handler(BaseHTTPRequestHandler):
         parts = path.strip("/").split("/")
         if parts[:2] == ["api", "datasets"]:
             self.describe("/".join(parts[2:4]), parts[5])
+        elif parts[0] != "datasets":  # of no dataset's business
+            self.refuse(404, "EntryNotFound")
         else:
             self.serve("/".join(parts[1:3]), parts[4], "/".join(parts[5:]), with_body, cut)
 

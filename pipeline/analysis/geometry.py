@@ -13,7 +13,6 @@ uniformly from the sphere has 1/√width in root mean square, with the width of 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.editing import TaskVector
+from pipeline.editing import TaskVector, sum_vectors
 from pipeline.models.encoders import ImageEncoder
 
 # Mean of x xᵀ, square; the axes have no name because layers differ in width.
@@ -35,15 +34,22 @@ _Record = Callable[[str, Tensor], None]
 def cosine_matrix(vectors: Sequence[TaskVector]) -> Float[np.ndarray, "tasks tasks"]:
     """Cosine similarities of flattened task vectors, in [−1, 1]: exactly symmetric, with exact ones on the diagonal.
 
-    The row and column of a zero vector are 0, its place on the diagonal too.
+    The row and column of a zero vector are 0, its place on the diagonal too. Products are in float64, where the vectors
+    are, of one parameter's tensors at a time.
 
     Raises:
         UserError: the vectors start from different θ₀.
     """
-    cosines = np.diag([float(vector.norm() > 0) for vector in vectors])
-    for i, j in combinations(range(len(vectors)), 2):
-        cosines[i, j] = cosines[j, i] = vectors[i].cosine(vectors[j])
-    return cosines
+    products = np.zeros((len(vectors), len(vectors)))
+    for name, tensor in sum_vectors(vectors).tensors.items():
+        rows = torch.stack([vector.tensors.get(name, torch.zeros_like(tensor)) for vector in vectors])
+        rows = rows.flatten(1).double()
+        products += (rows @ rows.T).cpu().numpy()
+    norms = np.sqrt(products.diagonal())
+    lengths = np.outer(norms, norms)
+    cosines = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0).clip(-1, 1)
+    np.fill_diagonal(cosines, norms > 0)
+    return np.triu(cosines) + np.triu(cosines, 1).T
 
 
 def input_moments(
@@ -101,7 +107,7 @@ def orthogonality_frame(
     """All responses as a tidy table.
 
     Args:
-        vectors: task vectors by task.
+        vectors: task vectors by task, on the moments' device.
         moments: task and :func:`input_moments` of its images; those of one task fill hundreds of MB for ViT-B/32, so a
             generator that computes them one task after the other is welcome.
 
@@ -120,7 +126,7 @@ def orthogonality_frame(
 def _response(update: Tensor | None, moment: Moment) -> float:
     if update is None:
         return 0.0
-    update = update.to(moment)
+    update = update.to(moment.dtype)
     moved = torch.sum(update @ moment * update)
     largest = update.square().sum() * moment.trace()
     # Rounding can leave a little less than nothing.

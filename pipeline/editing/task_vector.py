@@ -62,14 +62,13 @@ class TaskVector:
         products = (torch.sum(self.tensors[n].double() * other.tensors[n].double()) for n in sorted(shared))
         return float(sum(products))
 
+    def to(self, device: torch.device) -> "TaskVector":
+        """The same vector on another device."""
+        return self._map(lambda tensor: tensor.to(device))
+
     def norm(self) -> float:
         """Euclidean norm ‖τ‖₂ over all tensors."""
         return math.sqrt(self.dot(self))
-
-    def cosine(self, other: "TaskVector") -> float:
-        """Cosine similarity of the flattened vectors; 0 if one of them is zero."""
-        norms = self.norm() * other.norm()
-        return min(1.0, max(-1.0, self.dot(other) / norms)) if norms > 0 else 0.0
 
     def apply(self, base: Mapping[str, Tensor], coefficient: float = 1.0) -> dict[str, Tensor]:
         """θ₀ + coefficient · τ, as a new state dict with all of ``base``'s tensors.

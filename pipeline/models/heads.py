@@ -37,10 +37,16 @@ class Head:
 
 
 def build_head(clip: nn.Module, definition: ModelDefinition, card: TaskCard) -> Head:
-    """A task's zero-shot head: per class the normalised mean of its encoded prompts, times exp(logit_scale)."""
-    columns = open_clip.build_zero_shot_classifier(clip, tokenizer(definition), card.classes, card.templates)
+    """A task's zero-shot head: per class the normalised mean of its encoded prompts, times exp(logit_scale).
+
+    It is made, and stays, where the model is.
+    """
+    scale = clip.get_parameter("logit_scale")
+    columns = open_clip.build_zero_shot_classifier(
+        clip, tokenizer(definition), card.classes, card.templates, device=scale.device
+    )
     with torch.no_grad():
-        weight = columns.T * clip.get_parameter("logit_scale").exp()
+        weight = columns.T * scale.exp()
     return Head(weight.contiguous(), card.classes)
 
 
@@ -54,7 +60,7 @@ def tokenizer(definition: ModelDefinition) -> Callable[[list[str]], Tensor]:
 
 def write_head(path: Path, head: Head, metadata: dict[str, object]) -> None:
     """Write a head as one file."""
-    write_arrays(path, {"weight": head.weight.numpy()}, {**metadata, "classes": head.classes})
+    write_arrays(path, {"weight": head.weight.cpu().numpy()}, {**metadata, "classes": head.classes})
 
 
 def read_head(path: Path) -> Head:

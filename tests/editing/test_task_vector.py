@@ -105,26 +105,11 @@ def test_scaling_distributes_over_addition(a: TaskVector, b: TaskVector, x: floa
 
 
 @given(vectors(), vectors())
-def test_inner_product_norm_and_cosine(a: TaskVector, b: TaskVector) -> None:
+def test_inner_product_and_norm(a: TaskVector, b: TaskVector) -> None:
     x, y = flat(a), flat(b)
     assert a.dot(b) == pytest.approx(x @ y, rel=1e-12, abs=1e-9)
     assert a.dot(b) == b.dot(a)
     assert a.norm() == pytest.approx(np.linalg.norm(x), rel=1e-12)
-    if x.any() and y.any():
-        cosine = x @ y / (np.linalg.norm(x) * np.linalg.norm(y))
-        assert a.cosine(b) == pytest.approx(cosine, rel=1e-9, abs=1e-9)
-        assert -1 <= a.cosine(b) <= 1
-    else:
-        assert a.cosine(b) == 0
-
-
-@given(vectors(least=1), st.floats(0.125, 8, width=32))
-def test_cosine_of_parallel_vectors(a: TaskVector, x: float) -> None:
-    if a.norm() > 0.1:
-        assert a.cosine(a) == pytest.approx(1, abs=1e-12)
-        assert a.cosine(a) <= 1
-        assert a.cosine(a * x) == pytest.approx(1, abs=1e-6)
-        assert a.cosine(-a) == pytest.approx(-1, abs=1e-12)
 
 
 def test_inner_product_of_many_small_terms_is_exact() -> None:
@@ -184,7 +169,6 @@ def vector_of(task: str, base: str = "a", **tensors: Tensor) -> TaskVector:
         lambda a, b: a + b,
         lambda a, b: a - b,
         lambda a, b: a.dot(b),
-        lambda a, b: a.cosine(b),
         lambda a, b: sum_vectors([a, a, b]),
     ],
 )

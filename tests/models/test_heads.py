@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline.devices import prepare_device
 from pipeline.errors import UserError
 from pipeline.files import write_arrays
 from pipeline.models.heads import Head, build_head, read_head, write_head
@@ -68,6 +69,18 @@ def test_more_classes_than_open_clip_encodes_at_once(
     head = build_head(scaled_clip, tiny_definition, many)
     expected = expected_rows(scaled_clip, tiny_definition.architecture, many)
     np.testing.assert_allclose(head.weight.numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_gpu_makes_the_same_head(
+    scaled_clip: nn.Module, tiny_definition: ModelDefinition, card: TaskCard, tmp_path: Path
+) -> None:
+    device = prepare_device("cuda")
+    head = build_head(copy.deepcopy(scaled_clip).to(device), tiny_definition, card)
+    assert head.weight.device.type == "cuda"
+    write_head(tmp_path / "head.safetensors", head, {})
+    expected = expected_rows(scaled_clip, tiny_definition.architecture, card)
+    np.testing.assert_allclose(read_head(tmp_path / "head.safetensors").weight.numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_class_names_with_braces(scaled_clip: nn.Module, tiny_definition: ModelDefinition, card: TaskCard) -> None:

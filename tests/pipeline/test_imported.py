@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from pipeline.analysis.geometry import cosine_matrix
 from pipeline.editing import read_task_vector
 from pipeline.files import read_arrays
 from tests.pipeline.conftest import Project
@@ -87,7 +88,7 @@ def test_fine_tuning_starts_from_an_imported_vector_and_resumes(foreign: Project
     further = {name: tensor - start.tensors.get(name, 0) for name, tensor in vector.tensors.items()}
     norm = sum(float(tensor.square().sum()) for tensor in further.values()) ** 0.5
     assert norm > 0
-    assert vector.cosine(start) > 0.5  # so it has not forgotten where it came from
+    assert cosine_matrix([vector, start])[0, 1] > 0.5  # so it has not forgotten where it came from
     curve = pd.read_csv(foreign.root / "data" / "training" / MODEL / "onwards" / "textures.csv")
     fresh = pd.read_csv(foreign.root / "data" / "training" / MODEL / "tau_jp" / "textures.csv")
     assert curve.loc[0, "loss"] < fresh.loc[0, "loss"]  # pyright: ignore[reportOperatorIssue]

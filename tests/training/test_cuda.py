@@ -11,7 +11,8 @@ from pipeline.config import PaddedCrop, Recipe, ResizedCrop
 from pipeline.devices import prepare_device
 from pipeline.editing import TaskVector
 from pipeline.editing.spaces import TangentSpace, WeightSpace
-from pipeline.models.encoders import ImageEncoder
+from pipeline.models import load_model_definition
+from pipeline.models.encoders import ImageEncoder, build_clip
 from pipeline.paradigms import make_trainable
 from pipeline.tasks import LabelledImages
 from pipeline.training import Processes, ResumeFile, StepRecord
@@ -147,15 +148,13 @@ def test_checkpointing_changes_no_bit(kind: str, train: Train, recipes: Recipes,
 
 @pytest.mark.parametrize("kind", ["weight", "tangent"])
 def test_checkpointing_saves_memory(
-    kind: str,
-    make_encoder: Callable[[], ImageEncoder],
-    make_images: Callable[..., LabelledImages],
-    recipes: Recipes,
-    gpu: torch.device,
+    kind: str, make_images: Callable[..., LabelledImages], recipes: Recipes, gpu: torch.device
 ) -> None:
-    peaks = []
+    """Of mini-clip: in tangent space, the tiny encoder's first block is as good as all of it."""
+    definition, peaks = load_model_definition("mini-clip"), []
     for checkpointing in (False, True):
-        trainable = make_trainable(make_encoder().to(gpu), recipes[kind])
+        encoder = ImageEncoder(build_clip(definition).get_submodule("visual"), definition, "0" * 64)
+        trainable = make_trainable(encoder.to(gpu), recipes[kind])
         if checkpointing:
             trainable.checkpoint_activations()
         images = torch.from_numpy(make_images(512).images).to(gpu)
