@@ -54,7 +54,7 @@ def ntk_gram(
         UserError: memory does not hold the rows of two images (or of the only one).
     """
     encoder.to(device).eval()
-    blocks = _blocks(encoder, len(images), memory)
+    blocks = _blocks(row_bytes(encoder), len(images), memory)
     gram = np.zeros((len(images), len(images)))
     rows = _rows(encoder, images[blocks[0]].to(device))
     for index, block in enumerate(blocks):
@@ -69,15 +69,30 @@ def ntk_gram(
     return np.triu(gram) + np.triu(gram, 1).T
 
 
-def _blocks(encoder: ImageEncoder, n: int, memory: int) -> list[slice]:
+def row_bytes(encoder: ImageEncoder) -> int:
+    """What ∇θ s of one image takes."""
+    return sum(parameter.nbytes for parameter in encoder.visual.parameters())
+
+
+def count_gradients(row: int, n: int, memory: int) -> int:
+    """How many images :func:`ntk_gram` differentiates for a kernel of n: each again for every other block but one.
+
+    Raises:
+        UserError: memory does not hold the rows of two images (or of the only one).
+    """
+    sizes = [block.stop - block.start for block in _blocks(row, n, memory)]
+    return sizes[0] + sum(index * size for index, size in enumerate(sizes))
+
+
+def _blocks(row: int, n: int, memory: int) -> list[slice]:
     """All images at once if memory holds their rows, else so many that it holds two blocks."""
-    row = sum(parameter.nbytes for parameter in encoder.visual.parameters())
     fitting = memory // row
     size = n if fitting >= n else fitting // 2
     if size == 0:
+        least = -(-min(n, 2) * row // 2**20)
         raise UserError(
-            f"the kernel of {n} images does not fit in {memory:,} bytes: a row of the Jacobian takes {row:,}; "
-            f"allow at least {min(n, 2) * row:,}"
+            f"localisation.memory: a row of the Jacobian takes {row / 2**20:,.0f} MiB, "
+            f"and the kernel of {n} images needs {min(n, 2)}; allow at least {least}"
         )
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 

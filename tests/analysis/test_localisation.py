@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pipeline.analysis import localisation
-from pipeline.analysis.localisation import localise, ntk_gram, pairwise_localisation, random_encoder
+from pipeline.analysis.localisation import count_gradients, localise, ntk_gram, pairwise_localisation, random_encoder
 from pipeline.errors import UserError
 from pipeline.files import fingerprint
 from pipeline.models.encoders import ImageEncoder
@@ -101,14 +101,17 @@ def test_memory_bounds_the_rows_and_changes_nothing(
     found = ntk_gram(make_encoder(), images, fitting * row + row - 1, CPU)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert spy.most <= fitting
-    assert spy.made == made
+    assert spy.made == made == count_gradients(row, len(images), fitting * row + row - 1)
 
 
 @pytest.mark.parametrize(("n", "fitting"), [(1, 0), (2, 1), (5, 1)])
 def test_too_little_memory(make_encoder: EncoderFactory, images: Tensor, row: int, n: int, fitting: int) -> None:
-    with pytest.raises(UserError, match=f"at least {min(n, 2) * row:,}$") as error:
+    with pytest.raises(UserError, match=rf"localisation\.memory: .* {n} images needs {min(n, 2)}; allow at least 1$"):
         ntk_gram(make_encoder(), images[:n], fitting * row + row - 1, CPU)
-    assert "\n" not in str(error.value)
+    row = 1200 * 2**20  # as of ViT-L/14
+    with pytest.raises(UserError, match=r"a row of the Jacobian takes 1,200 MiB.*; allow at least 2400$"):
+        count_gradients(row, 256, 2400 * 2**20 - 1)
+    assert count_gradients(row, 256, 2400 * 2**20) == 1 + 256 * 255 // 2
 
 
 def test_one_image_needs_one_row(make_encoder: EncoderFactory, images: Tensor, row: int) -> None:
