@@ -27,8 +27,9 @@ setup: .venv/.installed
 repro: setup
 	@$(BIN)/tauflow repro
 
+# A file of tests per core at a time, each with one thread: two threads beside other work are slower than one.
 test: setup
-	@$(BIN)/pytest
+	@OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: setup
 	@$(BIN)/ruff check .

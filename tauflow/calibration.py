@@ -1,21 +1,24 @@
-"""What one training step and one image of evaluation cost on this device, from a few real ones on random images."""
+"""What a training step, an image of evaluation and a prompt cost on this device, from a few real ones."""
 
 import copy
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from pipeline.analysis.localisation import count_gradients, ntk_gram, row_bytes
 from pipeline.config import Parameters, Recipe, RegulariserSettings
 from pipeline.models import load_model_definition
 from pipeline.models.encoders import ImageEncoder, build_clip
-from pipeline.models.heads import Head
+from pipeline.models.heads import Head, build_head
+from pipeline.models.registry import ModelDefinition
 from pipeline.paradigms import make_trainable
 from pipeline.tangent import linearise
-from pipeline.tasks import LabelledImages
+from pipeline.tasks import LabelledImages, TaskCard, load_task
 from pipeline.training import Plan, TrainingData, finetune
 
 # Seconds. What would take longer is measured on fewer images, and taken to be in proportion to them.
@@ -36,15 +39,19 @@ class StepCost:
 
 @dataclass(frozen=True)
 class ModelCost:
-    """Of a model: bytes of its weights, features of an embedding, and seconds per image of evaluation.
+    """Of a model: bytes of its weights and of its image encoder's, features of an embedding, and seconds.
 
-    embed: f(x; θ). propagate: f₀(x), and J(x) τ of all task vectors.
+    embed: per image, of f(x; θ). propagate: per image, of f₀(x) and J(x) τ of all task vectors. differentiate: per
+    image, of a row of the NTK's Jacobian. encode: per prompt of a head.
     """
 
     weights_bytes: int
+    encoder_bytes: int
     features: int
     embed: float
     propagate: float
+    differentiate: float
+    encode: float
 
 
 class Calibration:
@@ -57,15 +64,17 @@ class Calibration:
         """
         self.params, self.device = params, device
         definition = load_model_definition(model)
-        clip = build_clip(definition)
+        clip = build_clip(definition).to(device)
         self.weights_bytes = _bytes(clip.parameters())
         self.encoder = ImageEncoder(clip.get_submodule("visual"), definition, "0" * 64).to(device)
         self.encoder.requires_grad_(False)
         self.features = self.encoder(self._images(1)).shape[1]
         self.embed = self._seconds_per_image(self.encoder)
+        self.encode = self._seconds_per_prompt(clip, definition)
 
     def of_model(self) -> ModelCost:
         """With as many task vectors as there are tasks; what they hold does not matter."""
+        row = row_bytes(self.encoder)
         visual, tasks = self.encoder.visual, len(self.params.tasks)
         directions = min(tasks, self.params.evaluation.directions)
         tangents = {name: weight.expand(directions, *weight.shape) for name, weight in visual.named_parameters()}
@@ -77,7 +86,15 @@ class Calibration:
             for _ in range(0, tasks, directions):
                 linearised.tangent(x, tangents)
 
-        return ModelCost(self.weights_bytes, self.features, self.embed, self._seconds_per_image(propagate))
+        return ModelCost(
+            self.weights_bytes,
+            row,
+            self.features,
+            embed=self.embed,
+            propagate=self._seconds_per_image(propagate),
+            differentiate=self._seconds_per_row(row),
+            encode=self.encode,
+        )
 
     def of_step(self, recipe: Recipe) -> StepCost:
         """By a short fine-tuning of as many images as one process takes, or fewer where that would take long.
@@ -118,21 +135,48 @@ class Calibration:
 
     @torch.no_grad()
     def _seconds_per_image(self, call: Callable[[Tensor], object]) -> float:
-        """Of a call on as many images as evaluation takes at once, or fewer where that would take long."""
-        n, most = 1, self.params.evaluation.batch_size
-        seconds = self._seconds(call, n)
+        """Of a call on as many images as evaluation takes at once."""
+        return self._seconds_each(lambda n: partial(call, self._images(n)), self.params.evaluation.batch_size)
+
+    def _seconds_per_row(self, row: int) -> float:
+        """Of a kernel's row, made with as many others as fit, at most 16; products with these count as well.
+
+        Raises:
+            UserError: not even two fit.
+        """
+        memory = self.params.localisation.memory * 2**20
+        count_gradients(row, 2, memory)
+
+        def kernel(n: int) -> Callable[[], object]:
+            return partial(ntk_gram, self.encoder, self._images(n).cpu(), memory, self.device)
+
+        return self._seconds_each(kernel, min(16, memory // row))
+
+    def _seconds_per_prompt(self, clip: nn.Module, definition: ModelDefinition) -> float:
+        """Of a head of the control's first classes, of which each has as many prompts as there are templates."""
+        control = load_task(self.params.control)
+        card = TaskCard.of(control, {}, (1, 1), None, {})
+
+        def head(n: int) -> Callable[[], object]:
+            return partial(build_head, clip, definition, card.model_copy(update={"classes": card.classes[:n]}))
+
+        return self._seconds_each(head, len(card.classes)) / len(card.templates)
+
+    def _seconds_each(self, make: Callable[[int], Callable[[], object]], most: int) -> float:
+        """Of what makes n things, per thing: for at most so many, or fewer where that would take long."""
+        n = 1
+        seconds = self._seconds(make(n))
         while n < most and 4 * seconds < _LONGEST:
             n = min(4 * n, most)
-            seconds = self._seconds(call, n)
+            seconds = self._seconds(make(n))
         return seconds / n
 
-    def _seconds(self, call: Callable[[Tensor], object], n: int) -> float:
+    def _seconds(self, call: Callable[[], object]) -> float:
         """Of the second call."""
-        images = self._images(n)
-        call(images)
+        call()
         self._wait()
         began = time.perf_counter()
-        call(images)
+        call()
         self._wait()
         return time.perf_counter() - began
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
+from pipeline.analysis.localisation import count_gradients
 from pipeline.config import Parameters
-from pipeline.tasks import Split
+from pipeline.tasks import Split, load_task
 from stages.training import read_plan
 from tauflow.calibration import Calibration, ModelCost, StepCost
 from tauflow.layout import incremental_recipe
@@ -20,6 +21,7 @@ class Work:
     group: the row of the table that it counts in.
     model, recipe: whose cost the units have; a recipe only where something is trained.
     epochs, steps: of training. embeds: images through an encoder. propagates: images through the linearised encoder.
+    encodes: prompts through the text encoder. differentiates: rows of the Jacobian of a kernel, from the bytes of one.
     writes: bytes, of which only the model's and the recipe's cost may know.
     unknown: a task whose size nobody knows yet, for want of which nothing can be said.
     """
@@ -32,6 +34,8 @@ class Work:
     steps: int = 0
     embeds: int = 0
     propagates: int = 0
+    encodes: int = 0
+    differentiates: Callable[[int], int] = lambda row: 0
     writes: Callable[[ModelCost | None, StepCost | None], int] = lambda model, step: 0
     unknown: tuple[str, ...] = ()
 
@@ -75,7 +79,8 @@ def _sum(works: Sequence[Work], models: Mapping[str, ModelCost], steps: Mapping[
         step = steps.get((work.model or "", work.recipe or ""))
         written += work.writes(model, step)
         if model:
-            seconds += work.embeds * model.embed + work.propagates * model.propagate
+            seconds += work.embeds * model.embed + work.propagates * model.propagate + work.encodes * model.encode
+            seconds += work.differentiates(model.encoder_bytes) * model.differentiate
         if step:
             seconds += work.steps * step.seconds
             peak = step.peak_bytes
@@ -89,12 +94,19 @@ def works(params: Parameters) -> Iterator[Work]:
     sizes = {task: task_size(params, task) for task in params.datasets}
     for task, size in sizes.items():
         packed = size.packed_bytes if size else None
+        fetched = size.download_bytes if size else None
         unknown = () if packed else (task,)
+        yield Work(f"download@{task}", "download", writes=lambda m, s, n=fetched or packed or 0: n, unknown=unknown)
         yield Work(f"prepare@{task}", "prepare", writes=lambda m, s, n=packed or 0: n, unknown=unknown)
     for model in params.models:
         yield Work(f"pretrained@{model}", "pretrained", model, writes=_weights)
+        for task in params.datasets:
+            definition = load_task(task)
+            prompts = len(definition.classes) * len(definition.templates)
+            yield Work(f"head@{model}-{task}", f"head {model}", model, encodes=prompts)
         yield from _training(params, model, sizes)
         yield from _features(params, model, sizes)
+        yield _localisation(params, model, sizes)
     for name, of in params.evaluations.items():
         in_tangent_space = params.paradigm[of["paradigm"]].evaluated_in == "tangent"
         if in_tangent_space:
@@ -158,6 +170,19 @@ def _features(params: Parameters, model: str, sizes: Mapping[str, TaskSize | Non
                 writes=lambda m, s, n=n: 4 * parts * n * m.features if m else 0,
                 unknown=_unknown(sizes),
             )
+
+
+def _localisation(params: Parameters, model: str, sizes: Mapping[str, TaskSize | None]) -> Work:
+    """A kernel of all tasks' images at pre-trained weights, and one at random ones."""
+    settings = params.localisation
+    n = _Counts(params, sizes).tasks("test", settings.images)
+
+    def gradients(row: int) -> int:
+        return 2 * count_gradients(row, n, settings.memory * 2**20)
+
+    return Work(
+        f"localisation@{model}", f"localisation {model}", model, differentiates=gradients, unknown=_unknown(sizes)
+    )
 
 
 @dataclass(frozen=True)

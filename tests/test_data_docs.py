@@ -1,14 +1,19 @@
 """The table of docs/data.md says what the definitions say, and adds up."""
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
 from PIL.Image import OPEN, init
 
+from pipeline.config import load_parameters
 from pipeline.preparation.decoding import FORMATS
 from pipeline.tasks import load_task
 from pipeline.tasks.registry import FolderSource, HubSource, TaskDefinition
+from pipeline.tasks.splits import SPLITS
+from tauflow.composition import compose
+from tauflow.task_sizes import task_size
 from tests.pipeline.conftest import ROOT
 
 TEXT = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
@@ -34,6 +39,21 @@ def test_a_row(name: str) -> None:
     if name != "imagenet":
         assert val == min((train + val) // 10, 5000)
     assert packed == f"{(train + val + test) * 3 * int(pixels) ** 2 / 1e9:.2f} GB"
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_what_is_planned_with(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sizes that `tauflow plan` takes before a task is prepared."""
+    compose(ROOT, ["suite=paper8", "model=vit_b_32"], tmp_path / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    size = task_size(load_parameters(tmp_path / "params.yaml"), name)
+    assert size is not None
+    assert size.packed_bytes is not None
+    assert size.download_bytes is not None
+    *_, counts, _, packed, fetched = TABLE[name]
+    assert counts == " / ".join(f"{size.counts[split]:,}" for split in SPLITS)
+    assert packed == f"{size.packed_bytes / 1e9:.2f} GB"
+    assert float(fetched.removesuffix(" GB")) == size.download_bytes / 1e9
 
 
 def test_the_totals() -> None:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from pipeline.analysis.disentanglement import disturbances
 from pipeline.config import Parameters, load_parameters
+from pipeline.errors import UserError
 from pipeline.evaluation import Benchmark, search_addition, search_negation
 from pipeline.evaluation.protocols import evaluate_addition, evaluate_negation, evaluate_single_task
 from pipeline.models.checkpoints import Provenance, write_tensors
@@ -69,7 +70,7 @@ def test_sizes_before_tasks_are_prepared(make_parameters: Any, elsewhere: Path) 
     counts = {task: size and size.counts for task, size in found.items()}
     assert counts["cars"] == {"train": 7330, "val": 814, "test": 8041}
     assert counts["svhn"] == {"train": 68257, "val": 5000, "test": 26032}
-    assert counts["eurosat"] == {"train": 21600, "val": 2700, "test": 2700}
+    assert counts["eurosat"] == {"train": 19440, "val": 2160, "test": 2700}
     assert counts["imagenet"] == {"train": 3000, "val": 5000, "test": 50000}
     sides = {task: size and size.image_size for task, size in found.items()}
     assert sides["cars"] == (224, 224)
@@ -81,11 +82,26 @@ def test_sizes_before_tasks_are_prepared(make_parameters: Any, elsewhere: Path) 
     assert size.counts == {"train": 7, "val": 7, "test": 7}
 
 
+def test_prompts_and_gradients(make_parameters: Any, elsewhere: Path) -> None:
+    """Of ImageNet's head, and of a kernel whose rows fit in turn: as counted by hand."""
+    parameters = make_parameters("suite=paper8", "model=vit_b_32", "localisation.memory=5", "localisation.images=1")
+    by_name = {work.name: work for work in works(parameters)}
+    assert by_name["head@ViT-B-32-imagenet"].encodes == 80_000
+    # Eight images, two blocks of one MiB each at once: each block again for all before it, for both weights.
+    assert by_name["localisation@ViT-B-32"].differentiates(2**20) == 2 * (2 + 2 * (1 + 2 + 3))
+
+
+def test_a_localisation_that_memory_forbids(make_parameters: Any, elsewhere: Path) -> None:
+    parameters = make_parameters("suite=tiny", "localisation.memory=1")
+    with pytest.raises(UserError, match=r"localisation\.memory: .* allow at least"):
+        estimate(parameters, ["localisation@mini-clip"], CPU)
+
+
 def test_a_card_knows_better(make_parameters: Any, elsewhere: Path, card: TaskCard) -> None:
     card.model_copy(update={"name": "cars"}).write(Path("data/tasks/card/cars.json"))
     size = task_size(make_parameters(), "cars")
     assert size is not None
-    assert (size.counts, size.image_size) == (card.counts, card.image_size)
+    assert (size.counts, size.image_size, size.download_bytes) == (card.counts, card.image_size, 2_000_000_000)
 
 
 class CountingSpace:
@@ -149,7 +165,7 @@ def test_names_are_those_of_dvc(make_parameters: Any, monkeypatch: pytest.Monkey
     assert named <= planned
     left_out = {name.partition("@")[0] for name in planned - named}
     in_tangent_space = {"single_task", "alpha_search", "addition", "negation", "disentanglement", "interference"}
-    small = {"download", "head", "comparison", "summary", "geometry", "localisation", "incremental", "report"}
+    small = {"comparison", "summary", "geometry", "incremental", "report"}
     assert left_out == in_tangent_space | small
 
 
@@ -161,8 +177,9 @@ def test_rows_of_a_small_study(make_parameters: Any, elsewhere: Path) -> None:
     assert (trained.instances, trained.steps, trained.epochs) == (2, 2 * 3 * 3, 2 * 3)
     assert trained.peak_bytes is None
     assert rows["finetune_regularised mini-clip tau_jp"].steps == 18
-    timed = [row for row in rows.values() if row.group.startswith(("finetune", "features", "alpha", "single"))]
-    assert len(timed) == 8
+    kinds = ("finetune", "features", "alpha", "single", "head", "localisation")
+    timed = [row for row in rows.values() if row.group.startswith(kinds)]
+    assert len(timed) == 10
     assert all(0 < row.seconds < 3600 for row in timed)
     assert not any(row.unknown for row in rows.values())
     visual = build_clip(load_model_definition("mini-clip")).get_submodule("visual")
@@ -196,4 +213,13 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     assert row[3:6] == ["1", "4", str(4 * (797 // 64))]
     (total,) = (line for line in lines if line.lstrip().startswith("total"))
     assert "MiB" in total
-    assert "note: not estimated: download, head" in result.stderr
+    (head,) = (line.split() for line in lines if line.lstrip().startswith("head mini-clip"))
+    assert head[2] == "1"
+    assert "not estimated" not in result.stderr
+
+
+def test_the_command_says_what_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    result = CliRunner().invoke(app, ["plan", "--estimate", "geometry@mini-clip-standard"])
+    assert result.exit_code == 0, result.output
+    assert "note: not estimated: geometry\n" in result.stderr

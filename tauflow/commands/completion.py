@@ -1,11 +1,7 @@
-"""What the shell completes: names of this repository's parameters. Silent where there are none.
+"""What the shell completes: names of this repository's parameters. Silent where there are none."""
 
-Below, the options that several commands have in common.
-"""
+from typing import Any
 
-from typing import Annotated, Any
-
-import typer
 import yaml
 
 from tauflow.workspace import PARAMETERS
@@ -55,8 +51,3 @@ def _parameters() -> dict[str, Any]:
 
 def _starting(incomplete: str, names: list[str]) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
-
-
-_FIRST = "By default the first of params.yaml."
-ModelOption = Annotated[str | None, typer.Option(help=_FIRST, autocompletion=models)]
-ParadigmOption = Annotated[str | None, typer.Option(help=_FIRST, autocompletion=paradigms)]

@@ -12,6 +12,9 @@ from tauflow.edits import Edited, chosen_sum, parse_edit
 if TYPE_CHECKING:
     from pipeline.config import Parameters
 
+_FIRST = "By default the first of params.yaml."
+ModelOption = Annotated[str | None, typer.Option(help=_FIRST, autocompletion=completion.models)]
+ParadigmOption = Annotated[str | None, typer.Option(help=_FIRST, autocompletion=completion.paradigms)]
 EditOption = Annotated[
     str | None,
     typer.Option(

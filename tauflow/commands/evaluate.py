@@ -6,6 +6,7 @@ import typer
 
 from tauflow.commands import completion
 from tauflow.commands.console import checked_parameters, chosen, note, one_line_errors
+from tauflow.commands.edit_options import ModelOption, ParadigmOption
 from tauflow.commands.output import Format, FormatOption, OutOption, emit
 from tauflow.edits import check_task, edit_text, parse_edit
 
@@ -18,8 +19,8 @@ def evaluate(
         str,
         typer.Option(metavar="TASK=α,...", help="Coefficients over task vectors.", autocompletion=completion.edit),
     ],
-    model: completion.ModelOption = None,
-    paradigm: completion.ParadigmOption = None,
+    model: ModelOption = None,
+    paradigm: ParadigmOption = None,
     tasks: Annotated[
         str,
         typer.Option(

@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from tauflow.commands import completion
 from tauflow.commands.console import checked_parameters, one_line_errors
-from tauflow.commands.edit_options import EditOption, SumOption, chosen_edit
+from tauflow.commands.edit_options import EditOption, ModelOption, ParadigmOption, SumOption, chosen_edit
 from tauflow.edits import edit_text
 
 
@@ -24,8 +23,8 @@ def export(
     form: Annotated[Library, typer.Option("--format", "-f", help="Which library is to load it.")] = Library.open_clip,
     edit: EditOption = None,
     whole_sum: SumOption = False,
-    model: completion.ModelOption = None,
-    paradigm: completion.ParadigmOption = None,
+    model: ModelOption = None,
+    paradigm: ParadigmOption = None,
 ) -> None:
     """Export a CLIP whose image encoder is edited, with its text tower and a card that says how it was made.
 

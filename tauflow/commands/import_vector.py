@@ -9,6 +9,7 @@ import typer
 from pipeline.errors import UserError
 from tauflow.commands import completion
 from tauflow.commands.console import checked_parameters, chosen, note, one_line_errors
+from tauflow.commands.edit_options import ModelOption
 from tauflow.edits import check_task
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def import_vector(
         str, typer.Option(help="What it was trained on.", autocompletion=completion.tasks, show_default=False)
     ],
     name: Annotated[str, typer.Option(help="What to call the recipe that made it.", show_default=False)],
-    model: completion.ModelOption = None,
+    model: ModelOption = None,
 ) -> None:
     """Import another project's checkpoint as a task vector θ − θ₀, to be evaluated like any other.
 

@@ -4,9 +4,8 @@ from typing import Annotated
 
 import typer
 
-from tauflow.commands import completion
 from tauflow.commands.console import checked_parameters, one_line_errors
-from tauflow.commands.edit_options import EditOption, SumOption, chosen_edit
+from tauflow.commands.edit_options import EditOption, ModelOption, ParadigmOption, SumOption, chosen_edit
 from tauflow.edits import edit_text
 from tauflow.workspace import tracking_uri
 
@@ -14,8 +13,8 @@ from tauflow.workspace import tracking_uri
 def register(
     edit: EditOption = None,
     whole_sum: SumOption = False,
-    model: completion.ModelOption = None,
-    paradigm: completion.ParadigmOption = None,
+    model: ModelOption = None,
+    paradigm: ParadigmOption = None,
     name: Annotated[
         str | None, typer.Option(help="Of the registered model; by default MODEL-PARADIGM.", show_default=False)
     ] = None,
