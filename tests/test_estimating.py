@@ -27,6 +27,7 @@ from tauflow.composition import compose
 from tauflow.estimating import estimate, works
 from tauflow.planning import plan
 from tauflow.task_sizes import task_size
+from tests.pipeline.conftest import copy_project
 
 # DVC's own use of pygtrie.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value will soon raise:DeprecationWarning")
@@ -203,14 +204,21 @@ def test_what_nobody_knows_is_said(make_parameters: Any, elsewhere: Path, monkey
     assert found["finetune@mini-clip-textures-standard"].unknown == ()
 
 
-def test_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+@pytest.fixture
+def untouched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The working directory is a copy of the project in which nothing has run."""
+    project = copy_project(tmp_path / "project")
+    monkeypatch.chdir(project.root)
+
+
+@pytest.mark.usefixtures("untouched")
+def test_the_command() -> None:
     result = CliRunner().invoke(app, ["plan", "--estimate", "task_vector@mini-clip-optdigits-standard"])
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert lines[0].startswith("Estimated on ")
     (row,) = (line.split() for line in lines if line.lstrip().startswith("finetune mini-clip standard"))
-    assert row[3:6] == ["1", "4", str(4 * (797 // 64))]
+    assert row[3:6] == ["1", "3", str(3 * (96 // 32))]
     (total,) = (line for line in lines if line.lstrip().startswith("total"))
     assert "MiB" in total
     (head,) = (line.split() for line in lines if line.lstrip().startswith("head mini-clip"))
@@ -218,8 +226,8 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "not estimated" not in result.stderr
 
 
-def test_the_command_says_what_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+@pytest.mark.usefixtures("untouched")
+def test_the_command_says_what_it_leaves_out() -> None:
     result = CliRunner().invoke(app, ["plan", "--estimate", "geometry@mini-clip-standard"])
     assert result.exit_code == 0, result.output
     assert "note: not estimated: geometry\n" in result.stderr
