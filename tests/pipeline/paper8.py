@@ -1,8 +1,11 @@
 """The papers' benchmark as a project: nine tasks from a hub on loopback, all paradigms, a CLIP of random weights.
 
-Images are generated, in the datasets' real schemas. By hand, at the true size of a model, with the protocol's batches:
+Images are generated, in the datasets' real schemas. By hand, at the true size of a model, on a GPU with the protocol's
+batches and all paradigms, or on two cores with less:
 
-    python -m tests.pipeline.paper8 --model ViT-B-32 --device cuda --jobs 6 --json paper8.json
+    python -m tests.pipeline.paper8 --model ViT-B-32 --device cuda --jobs 10
+    python -m tests.pipeline.paper8 --model ViT-B-32 --device cpu --jobs 2 --train 24 --test 4 --templates 4 \
+        --override paradigm=main --override finetune.batch_size=8
 """
 
 import hashlib
@@ -61,10 +64,11 @@ Labeller = Callable[[list[bytes]], list[int]]
 
 @dataclass(frozen=True)
 class Sizes:
-    """Images of a task."""
+    """Images of a task, and templates of ImageNet's prompts; ``None``: all."""
 
     train: int
     test: int
+    templates: int | None = None
 
 
 def image(random: np.random.Generator, size: int | None, channels: int) -> bytes:
@@ -145,6 +149,9 @@ def served(
     project = copy_project(root / "project")
     clip, model = add_model(project, architecture)
     clip = clip.to(device)
+    imagenet = project.root / "pipeline" / "definitions" / "tasks" / "imagenet.yaml"
+    definition = yaml.safe_load(imagenet.read_text())
+    imagenet.write_text(yaml.safe_dump(definition | {"templates": definition["templates"][: sizes.templates]}))
     compose(project.root, [*OVERRIDES, *overrides])
     with serving() as hub:
         for name in [*TASKS, "imagenet"]:
@@ -181,16 +188,22 @@ def main(
     device: str = "auto",
     jobs: int = 1,
     directory: Annotated[Path | None, typer.Option(help="With 50 GB for ViT-B-32.")] = None,
+    train: Annotated[int, typer.Option(help="Images of train per task.")] = 160,
+    test: Annotated[int, typer.Option(help="Images of test per task.")] = 32,
+    templates: Annotated[
+        int | None, typer.Option(help="Of ImageNet's prompts: all 80 take two cores 40 minutes.", show_default="all")
+    ] = None,
     override: list[str] | None = None,
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
 ) -> None:
     """Run everything once and print what it took."""
     chosen = prepare_device(device)
     config = architecture_config(load_model_definition(model))
-    overrides = [f"device={chosen.type}", "prepare.control_train_images=160", *(override or [])]
+    overrides = [f"device={chosen.type}", f"prepare.control_train_images={train}", *(override or [])]
     with tempfile.TemporaryDirectory(dir=directory) as root:
         began = time.monotonic()
-        with served(Path(root), config, overrides, Sizes(train=160, test=32), chosen) as (project, environment):
+        sizes = Sizes(train, test, templates)
+        with served(Path(root), config, overrides, sizes, chosen) as (project, environment):
             print(f"data and weights made in {time.monotonic() - began:.0f} s", flush=True)
             torch.cuda.empty_cache()
             rows, began = Path(root) / "rows.json", time.monotonic()
