@@ -38,7 +38,7 @@ from pipeline.preparation.decoding import decode
 from pipeline.tasks import TaskCard, TaskDefinition, load_task
 from pipeline.tasks.registry import HubSource
 from tauflow.composition import compose
-from tests.dataset_hub import TOKEN, encoded, parquet, serving
+from tests.hub import TOKEN, encoded, parquet, serving
 from tests.pipeline import dag
 from tests.pipeline.conftest import Project, copy_project
 

@@ -10,7 +10,7 @@ import yaml
 
 from pipeline.tasks import TaskCard, read_split
 from tauflow.composition import compose
-from tests.dataset_hub import REPOSITORY, SOURCE, Hub, encoded, parquet, serving
+from tests.hub import REPOSITORY, SOURCE, Hub, encoded, parquet, serving
 from tests.pipeline.conftest import Project, copy_project
 
 pytestmark = pytest.mark.pipeline

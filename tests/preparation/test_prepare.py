@@ -16,7 +16,7 @@ from pipeline.errors import UserError
 from pipeline.preparation import Destination, prepare, read_raw
 from pipeline.preparation.decoding import decode
 from pipeline.tasks import TaskCard, TaskDefinition, read_split
-from tests.dataset_hub import encoded, parquet
+from tests.hub import encoded, parquet
 
 SETTINGS = PrepareSettings(
     val_fraction=0.25, val_max=5000, val_seed=0, max_images=None, control_train_images=3, resolution=16

@@ -11,7 +11,7 @@ from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 from pipeline.sources.class_names import check_class_names, names_in_card
 from pipeline.tasks import TaskDefinition, load_task
 from pipeline.tasks.registry import HubSource
-from tests.dataset_hub import card
+from tests.hub import card
 
 TASKS = ["cars", "dtd", "eurosat", "gtsrb", "mnist", "resisc45", "sun397", "svhn"]
 SIZES = [196, 47, 10, 43, 10, 45, 397, 10]

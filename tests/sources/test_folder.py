@@ -12,7 +12,7 @@ from pipeline.preparation import read_raw
 from pipeline.sources.download import Roots, download
 from pipeline.sources.record import Record
 from pipeline.tasks import TaskDefinition
-from tests.dataset_hub import encoded
+from tests.hub import encoded
 
 
 def defined(**changes: Any) -> TaskDefinition:

@@ -18,7 +18,7 @@ from pipeline.sources.download import Roots, download
 from pipeline.sources.record import FileRecord, Record
 from pipeline.tasks import TaskDefinition
 from pipeline.tasks.registry import HubSource
-from tests.dataset_hub import REPOSITORY, SOURCE, TOKEN, Hub, card, encoded, parquet, serving, sha256
+from tests.hub import REPOSITORY, SOURCE, TOKEN, Hub, card, encoded, parquet, serving, sha256
 
 NAMES = ["guinea_pig", "Cat", "dog"]
 CLASSES = ["guinea pig", "cat", "dog"]

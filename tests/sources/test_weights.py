@@ -6,10 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +18,11 @@ from torch import nn
 
 from pipeline.files import read_arrays
 from pipeline.models.registry import ModelDefinition
+from tests.hub import Hub, serving
 
 ROOT = Path(__file__).parents[2]
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 REPOSITORY = "someone/tiny-clip"
-PATH = f"/{REPOSITORY}/resolve/{REVISION}/weights.safetensors"
-
 CHUNK = 65536
 
 # Fetches a definition's weights and prints the path, or the error. Sleeping between retries is cut short, and
@@ -47,79 +44,6 @@ except UserError as error:
 """
 
 
-@dataclass
-class Hub:
-    """A server that speaks the hub's protocol for one file.
-
-    status, code: answer all requests with this HTTP error and hub error code.
-    cut: break every connection after so many bytes of a body, this many times.
-    """
-
-    content: bytes
-    status: int = 200
-    code: str = ""
-    cut: int | None = None
-    cuts: int = 0
-    ranges: list[str | None] = field(default_factory=list)
-    port: int = 0
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    """HEAD and GET of ``/{repository}/resolve/{revision}/{file}``, with ranges."""
-
-    hub: Hub
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-    def do_HEAD(self) -> None:
-        self._head(len(self.hub.content))
-
-    def do_GET(self) -> None:
-        wanted = self.headers.get("Range")
-        self.hub.ranges.append(wanted)
-        start = int(wanted.removeprefix("bytes=").split("-")[0]) if wanted else 0
-        body = self.hub.content[start:]
-        if not self._head(len(body), start):
-            return
-        if self.hub.cut is not None and self.hub.cuts > 0:
-            self.hub.cuts -= 1
-            self.wfile.write(body[: self.hub.cut])
-            self.close_connection = True
-        else:
-            self.wfile.write(body)
-
-    def _head(self, length: int, start: int = 0) -> bool:
-        """Send the headers; whether a body follows."""
-        hub = self.hub
-        found = self.path == PATH
-        status, code = (hub.status, hub.code) if found else (404, "EntryNotFound")
-        if status >= 400:
-            self.send_response(status)
-            self.send_header("X-Error-Code", code)
-            self.send_header("X-Error-Message", "the server says no")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return False
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(hub.content) - 1}/{len(hub.content)}")
-        etag = hashlib.sha256(hub.content).hexdigest()
-        self.send_header("ETag", f'"{etag}"')
-        self.send_header("X-Linked-ETag", f'"{etag}"')
-        self.send_header("X-Linked-Size", str(len(hub.content)))
-        self.send_header("X-Repo-Commit", REVISION)
-        self.send_header("Accept-Ranges", "bytes")
-        self.send_header("Content-Length", str(length))
-        self.end_headers()
-        return True
-
-
 @pytest.fixture(scope="module")
 def content(tiny_clip: nn.Module) -> bytes:
     """The tiny model as the hub would have it."""
@@ -128,15 +52,15 @@ def content(tiny_clip: nn.Module) -> bytes:
 
 @pytest.fixture
 def hub(content: bytes) -> Iterator[Hub]:
-    hub = Hub(content)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"hub": hub}))
-    hub.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield hub
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving() as hub:
+        hub.repositories[REPOSITORY] = {}
+        hub.older[REVISION] = {"weights.safetensors": content}
+        yield hub
+
+
+def refuse(hub: Hub, status: int, code: str) -> None:
+    """Answers all requests with this error from now on."""
+    hub.failures = [(status, code)] * 1000
 
 
 def definition_of(tiny: ModelDefinition, content: bytes, filename: str = "weights.safetensors") -> ModelDefinition:
@@ -201,11 +125,12 @@ def test_file_arrives_and_is_kept(hub: Hub, content: bytes, home: Path, tiny_def
 
 def test_wrong_content(hub: Hub, content: bytes, home: Path, tiny_definition: ModelDefinition) -> None:
     expected = hashlib.sha256(content).hexdigest()
-    hub.content = content[:-1] + bytes([content[-1] ^ 1])
+    wrong = content[:-1] + bytes([content[-1] ^ 1])
+    hub.older[REVISION] = {"weights.safetensors": wrong}
     found = fetch(definition_of(tiny_definition, content), home, hub.endpoint)
     assert found.code == 1
     assert found.error.startswith("error: model tiny-hub: ")
-    assert f"has SHA-256 {hashlib.sha256(hub.content).hexdigest()}" in found.error
+    assert f"has SHA-256 {hashlib.sha256(wrong).hexdigest()}" in found.error
     assert f"names {expected}" in found.error
     assert str(home) in found.error  # the file to delete
     assert "\n" not in found.error
@@ -227,7 +152,7 @@ def test_wrong_content(hub: Hub, content: bytes, home: Path, tiny_definition: Mo
 def test_server_refuses(
     status: int, code: str, text: str, hub: Hub, content: bytes, home: Path, tiny_definition: ModelDefinition
 ) -> None:
-    hub.status, hub.code = status, code
+    refuse(hub, status, code)
     found = fetch(definition_of(tiny_definition, content), home, hub.endpoint)
     assert found.code == 1
     assert found.error.startswith(f"error: {REPOSITORY}/weights.safetensors at {REVISION[:12]}: ")
@@ -246,11 +171,11 @@ def test_server_down(content: bytes, home: Path, tiny_definition: ModelDefinitio
 
 
 def test_one_cut_connection_is_resumed(hub: Hub, content: bytes, home: Path, tiny_definition: ModelDefinition) -> None:
-    hub.cut, hub.cuts = 8 * CHUNK, 1
+    hub.failures = [("cut", str(8 * CHUNK))]
     found = fetch(definition_of(tiny_definition, content), home, hub.endpoint)
     assert found.code == 0
     assert found.path.read_bytes() == content
-    assert hub.ranges == [None, f"bytes={hub.cut}-"]
+    assert hub.ranges == [None, f"bytes={8 * CHUNK}-"]
 
 
 def test_connection_that_is_cut_again_and_again(
@@ -258,14 +183,14 @@ def test_connection_that_is_cut_again_and_again(
 ) -> None:
     """Nothing half-written passes for the file, and the next call gets it."""
     definition = definition_of(tiny_definition, content)
-    hub.cut, hub.cuts = 0, 1000
+    hub.failures = [("cut", "0")] * 1000
     found = fetch(definition, home, hub.endpoint)
     assert found.code == 1
     assert found.error.startswith(f"error: {REPOSITORY}/weights.safetensors at {REVISION[:12]}: ")
     assert "cannot be fetched" in found.error
     assert "\n" not in found.error
     assert whole_files(home) == []
-    hub.cuts = 0
+    hub.failures = []
     again = fetch(definition, home, hub.endpoint)
     assert again.code == 0
     assert again.path.read_bytes() == content
@@ -337,7 +262,7 @@ def test_the_stage_places_both_towers(hub: Hub, content: bytes, home: Path, proj
 
 
 def test_the_stage_leaves_nothing_when_it_fails(hub: Hub, home: Path, project: Path) -> None:
-    hub.status, hub.code = 401, "GatedRepo"
+    refuse(hub, 401, "GatedRepo")
     result = run_stage(project, home, hub.endpoint)
     assert result.returncode == 1
     assert "Traceback" not in result.stderr

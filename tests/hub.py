@@ -1,4 +1,4 @@
-"""A server on loopback that speaks the hub's protocol for datasets, and parquet files as its datasets have them."""
+"""A server on loopback that speaks the hub's protocol, and parquet files as its datasets have them."""
 
 import hashlib
 import io
@@ -37,10 +37,11 @@ SOURCE: dict[str, Any] = {
 
 @dataclass
 class Hub:
-    """Dataset repositories, each the files of its newest commit, and how the server behaves.
+    """Repositories, each the files of its newest commit, and how the server behaves.
 
     older: what commits before it held, by commit.
-    failures: HTTP status and hub error code of the next answers; connections are closed at "cut", in a body's middle.
+    failures: HTTP status and hub error code of the next answers; "cut" closes the connection after so many bytes of a
+        body, or in its middle.
     tampered: what is served instead of a file, with the headers of the true one.
     gated: repositories that want the token.
     slow: how many answers come a second late.
@@ -70,6 +71,10 @@ class Hub:
             self.older[self.commit(repository)] = self.repositories[repository]
         self.repositories[repository] = files
 
+    def commit_at(self, repository: str, revision: str) -> str:
+        """The commit that a branch stands for, or the commit itself."""
+        return revision if revision in self.older else self.commit(repository)
+
     def at(self, repository: str, revision: str) -> dict[str, bytes] | None:
         """The files of a branch or a commit."""
         files = self.repositories.get(repository)
@@ -86,7 +91,7 @@ def commit_of(files: dict[str, bytes]) -> str:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """``/api/datasets/…/revision/…`` and ``/datasets/…/resolve/…``; whatever else the client asks for is not there."""
+    """``/api/datasets/…/revision/…``, ``/datasets/…/resolve/…`` and, for models, ``/…/resolve/…``: there is no more."""
 
     hub: Hub
     protocol_version = "HTTP/1.1"
@@ -108,20 +113,20 @@ class Handler(BaseHTTPRequestHandler):
         if self.hub.slow:
             self.hub.slow -= 1
             threading.Event().wait(1)
-        cut = False
+        cut: int | None = None
         if self.hub.failures and (self.hub.failures[0][0] != "cut" or with_body):
             status, code = self.hub.failures.pop(0)
             if isinstance(status, int):
                 self.refuse(status, code)
                 return
-            cut = True
-        parts = path.strip("/").split("/")
+            cut = int(code or -1)
+        parts = path.strip("/").removeprefix("datasets/").split("/")
         if parts[:2] == ["api", "datasets"]:
             self.describe("/".join(parts[2:4]), parts[5])
-        elif parts[0] != "datasets":  # of no dataset's business
-            self.refuse(404, "EntryNotFound")
+        elif parts[2:3] == ["resolve"]:
+            self.serve("/".join(parts[:2]), parts[3], "/".join(parts[4:]), with_body, cut)
         else:
-            self.serve("/".join(parts[1:3]), parts[4], "/".join(parts[5:]), with_body, cut)
+            self.refuse(404, "EntryNotFound")
 
     def refuse(self, status: int, code: str) -> None:
         self.send_response(status)
@@ -147,7 +152,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def serve(self, repository: str, revision: str, name: str, with_body: bool, cut: bool) -> None:
+    def serve(self, repository: str, revision: str, name: str, with_body: bool, cut: int | None) -> None:
         if repository in self.hub.gated and self.headers.get("Authorization") != f"Bearer {TOKEN}":
             self.refuse(401, "GatedRepo")
             return
@@ -168,14 +173,14 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("ETag", f'"{etag}"')
         self.send_header("X-Linked-ETag", f'"{etag}"')
         self.send_header("X-Linked-Size", str(len(served)))
-        self.send_header("X-Repo-Commit", commit_of(files))
+        self.send_header("X-Repo-Commit", self.hub.commit_at(repository, revision))
         self.send_header("Accept-Ranges", "bytes")
         self.send_header("Content-Length", str(len(served) - start))
         self.end_headers()
         if with_body:
             body = served[start:]
-            self.wfile.write(body[: len(body) // 2] if cut else body)
-            self.close_connection = cut
+            self.wfile.write(body if cut is None else body[: len(body) // 2 if cut < 0 else cut])
+            self.close_connection = cut is not None
 
 
 def sha256(content: bytes) -> str:
@@ -184,7 +189,7 @@ def sha256(content: bytes) -> str:
 
 def large(name: str) -> bool:
     """Whether the hub keeps it in LFS."""
-    return name.endswith(".parquet")
+    return name.endswith((".parquet", ".safetensors"))
 
 
 @contextmanager
