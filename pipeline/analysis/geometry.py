@@ -43,7 +43,7 @@ def cosine_matrix(vectors: Sequence[TaskVector]) -> Float[np.ndarray, "tasks tas
     products = np.zeros((len(vectors), len(vectors)))
     for name, tensor in sum_vectors(vectors).tensors.items():
         rows = torch.stack([vector.tensors.get(name, torch.zeros_like(tensor)) for vector in vectors])
-        rows = rows.flatten(1).double()
+        rows = rows.reshape(len(vectors), -1).double()  # a parameter may be a scalar
         products += (rows @ rows.T).cpu().numpy()
     norms = np.sqrt(products.diagonal())
     lengths = np.outer(norms, norms)

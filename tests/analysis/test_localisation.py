@@ -106,8 +106,11 @@ def test_memory_bounds_the_rows_and_changes_nothing(
 
 @pytest.mark.parametrize(("n", "fitting"), [(1, 0), (2, 1), (5, 1)])
 def test_too_little_memory(make_encoder: EncoderFactory, images: Tensor, row: int, n: int, fitting: int) -> None:
-    with pytest.raises(UserError, match=rf"localisation\.memory: .* {n} images needs {min(n, 2)}; allow at least 1$"):
+    with pytest.raises(
+        UserError, match=rf"localisation\.memory: .* {n} images needs {min(n, 2)}; allow at least 1$"
+    ) as error:
         ntk_gram(make_encoder(), images[:n], fitting * row + row - 1, CPU)
+    assert "\n" not in str(error.value)
     row = 1200 * 2**20  # as of ViT-L/14
     with pytest.raises(UserError, match=r"a row of the Jacobian takes 1,200 MiB.*; allow at least 2400$"):
         count_gradients(row, 256, 2400 * 2**20 - 1)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import Tensor
 
+from pipeline.analysis.geometry import cosine_matrix
 from pipeline.editing import TaskVector, read_task_vector, sum_vectors, write_task_vector
 from pipeline.errors import UserError
 from pipeline.files import read_arrays, write_arrays
@@ -47,6 +48,10 @@ def flat(tensors: dict[str, Tensor] | TaskVector) -> np.ndarray:
     found = tensors.tensors if isinstance(tensors, TaskVector) else tensors
     parts = [found[n].double().numpy() if n in found else np.zeros(SHAPES[n]) for n in sorted(SHAPES)]
     return np.concatenate([part.reshape(-1) for part in parts])
+
+
+def cosine_of(a: TaskVector, b: TaskVector) -> float:
+    return float(cosine_matrix([a, b])[0, 1])
 
 
 def assert_equals(vector: TaskVector, expected: np.ndarray) -> None:
@@ -105,11 +110,26 @@ def test_scaling_distributes_over_addition(a: TaskVector, b: TaskVector, x: floa
 
 
 @given(vectors(), vectors())
-def test_inner_product_and_norm(a: TaskVector, b: TaskVector) -> None:
+def test_inner_product_norm_and_cosine(a: TaskVector, b: TaskVector) -> None:
     x, y = flat(a), flat(b)
     assert a.dot(b) == pytest.approx(x @ y, rel=1e-12, abs=1e-9)
     assert a.dot(b) == b.dot(a)
     assert a.norm() == pytest.approx(np.linalg.norm(x), rel=1e-12)
+    if x.any() and y.any():
+        cosine = x @ y / (np.linalg.norm(x) * np.linalg.norm(y))
+        assert cosine_of(a, b) == pytest.approx(cosine, rel=1e-9, abs=1e-9)
+        assert -1 <= cosine_of(a, b) <= 1
+    else:
+        assert cosine_of(a, b) == 0
+
+
+@given(vectors(least=1), st.floats(0.125, 8, width=32))
+def test_cosine_of_parallel_vectors(a: TaskVector, x: float) -> None:
+    if a.norm() > 0.1:
+        assert cosine_of(a, a) == pytest.approx(1, abs=1e-12)
+        assert cosine_of(a, a) <= 1
+        assert cosine_of(a, a * x) == pytest.approx(1, abs=1e-6)
+        assert cosine_of(a, -a) == pytest.approx(-1, abs=1e-12)
 
 
 def test_inner_product_of_many_small_terms_is_exact() -> None:
@@ -169,6 +189,7 @@ def vector_of(task: str, base: str = "a", **tensors: Tensor) -> TaskVector:
         lambda a, b: a + b,
         lambda a, b: a - b,
         lambda a, b: a.dot(b),
+        lambda a, b: cosine_of(a, b),
         lambda a, b: sum_vectors([a, a, b]),
     ],
 )
