@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --disable-pip-version-check
 
-.PHONY: repro test lint docs setup lock mini-sources mini-clip sweep readme
+.PHONY: repro test lint docs pictures setup lock mini-sources mini-clip sweep readme
 
 setup: .venv/.installed
 
@@ -29,7 +29,7 @@ repro: setup
 
 # A file of tests per core at a time, each with one thread: two threads beside other work are slower than one.
 test: setup
-	@OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	@$(BIN)/ruff check .
@@ -42,6 +42,10 @@ docs: setup
 	@rm -rf docs/reference/api docs/_build
 	@$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --quiet -c docs . docs/_build
 	@echo "Site: docs/_build/index.html"
+
+# Draw the pictures of packages and stages again, from the imports and dvc.yaml.
+pictures: setup
+	@$(BIN)/python -m tools.pictures
 
 # Resolve the dependencies anew; names no index host.
 lock: setup

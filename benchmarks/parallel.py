@@ -1,10 +1,10 @@
-"""Sleeping stages with `dvc repro` and with `tauflow repro --jobs`: what running them at once costs.
+"""Overhead of running stages at once: sleeping stages with `dvc repro` and with `tauflow repro --jobs`.
 
     .venv/bin/python -m benchmarks.parallel --stages 16 --seconds 40 --jobs 4 --json parallel.json
 
-The stages depend on nothing and only sleep, so that of several cores none is needed: the ratio of the two times falls
-short of the number of jobs by what starting Ray, starting DVC for every stage, and waiting for DVC's lock cost. In the
-table besides: how long a stage took from its start by Ray to its end, of which it slept `--seconds`.
+The stages are independent and only sleep, so they need no cores. The speed-up falls short of the number of jobs by the
+cost of starting Ray, starting DVC for every stage, and waiting for DVC's lock. The table also has the time of a stage
+from its start by Ray to its end; `--seconds` of that time it sleeps.
 """
 
 import json
@@ -25,15 +25,15 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from tauflow.composition import compose
+from tauflow.dvc.composition import compose
 
 ROOT = Path(__file__).parents[1]
-# Aimed at with four jobs.
+# Target with four jobs.
 SPEED_UP = 3.5
 
 
 def make_project(root: Path, stages: int, seconds: float) -> None:
-    """A repository of stages that sleep, with the parameters of the tiny suite, which are none of theirs."""
+    """Create a repository of stages that sleep, with the (unused) parameters of the tiny suite."""
     shutil.copytree(ROOT / "conf", root / "conf")
     compose(root, ["suite=tiny"])
     nap = {
@@ -47,7 +47,7 @@ def make_project(root: Path, stages: int, seconds: float) -> None:
 
 
 def timed(root: Path, *command: str) -> tuple[float, str]:
-    """Seconds that a command takes, and what it prints."""
+    """Return the duration of a command, and its output."""
     began = time.perf_counter()
     environment = {**os.environ, "TAUFLOW_TRACKER": "off"}
     run = subprocess.run(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True, check=True)
@@ -55,7 +55,7 @@ def timed(root: Path, *command: str) -> tuple[float, str]:
 
 
 def measure(stages: int, seconds: float, jobs: int) -> dict[str, Any]:
-    """Both times, the time of a stage on Ray, and the load of the machine before each."""
+    """Measure both times, the time of a stage on Ray, and the load of the machine before each."""
     with tempfile.TemporaryDirectory() as directory:
         serial, parallel = Path(directory, "serial"), Path(directory, "parallel")
         for root in (serial, parallel):
@@ -64,10 +64,10 @@ def measure(stages: int, seconds: float, jobs: int) -> dict[str, Any]:
         loads = [os.getloadavg()[0]]
         in_turn, _ = timed(serial, sys.executable, "-m", "dvc", "repro")
         loads.append(os.getloadavg()[0])
-        at_once, said = timed(parallel, sys.executable, "-m", "tauflow.cli", "repro", "--jobs", str(jobs))
+        at_once, output = timed(parallel, sys.executable, "-m", "tauflow.cli", "repro", "--jobs", str(jobs))
         if sorted(path.name for path in serial.glob("nap*")) != sorted(path.name for path in parallel.glob("nap*")):
             raise SystemExit("the two runs wrote different files")
-    took = [float(match) for match in re.findall(r"ran \(([\d.]+) s\)", said)]
+    took = [float(match) for match in re.findall(r"ran \(([\d.]+) s\)", output)]
     return {
         "serial_seconds": in_turn,
         "parallel_seconds": at_once,

@@ -1,4 +1,4 @@
-"""Peak memory of a call: torch's own count of what tensors hold on a GPU, the process's resident set on the CPU."""
+"""Peak memory of a call: torch's count of tensors' bytes on a GPU, the process's resident set on the CPU."""
 
 import gc
 import os
@@ -9,23 +9,23 @@ from pathlib import Path
 
 import torch
 
-# Blocks of 64 KiB and more go back to the system when they are freed, and what is smaller comes from one arena: without
-# that, glibc keeps what a warm-up has freed, and how much it keeps differs from run to run.
+# Return freed blocks of 64 KiB and more to the system, and take smaller ones from a single arena. Otherwise glibc keeps
+# memory that a warm-up freed, in amounts that vary from run to run.
 REPEATABLE = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
 
 
 @dataclass(frozen=True)
 class Peak:
-    """Bytes at the highest point of a call: above what was held just before it, and altogether."""
+    """Peak bytes of a call: in addition to those held just before, and in total."""
 
     step: int
     total: int
 
 
 def peak_memory(call: Callable[[], None], device: str) -> Peak:
-    """The peak of the second call; the first one leaves what libraries keep for themselves.
+    """Return the peak of the second call; the first fills the libraries' caches.
 
-    On the CPU it means little unless the process was started with ``REPEATABLE`` in its environment.
+    On the CPU it is only meaningful if the process was started with ``REPEATABLE`` in its environment.
     """
     call()
     gc.collect()
@@ -47,6 +47,6 @@ def peak_memory(call: Callable[[], None], device: str) -> Peak:
 
 def _resident(field: str) -> int:
     status = Path(f"/proc/{os.getpid()}/status").read_text(encoding="ascii")
-    found = re.search(rf"^{field}:\s+(\d+) kB$", status, re.MULTILINE)
-    assert found, f"/proc has no {field}: peak memory on the CPU is measured under Linux only"
-    return 1024 * int(found[1])
+    match = re.search(rf"^{field}:\s+(\d+) kB$", status, re.MULTILINE)
+    assert match, f"/proc has no {field}: peak memory on the CPU is measured under Linux only"
+    return 1024 * int(match[1])

@@ -1,10 +1,10 @@
-"""What a training step makes the device do, counted on shapes alone: calls, and bytes of those that are no products.
+"""Count the operations of a training step on shapes alone: calls, and bytes of those other than matrix products.
 
     .venv/bin/python -m benchmarks.step_operations --model ViT-B-32 --batch 128
 
-A call is an operation of torch's that runs a kernel, before autocast adds its casts. Where a step takes longer than
-products / (matrix product speed) + bytes / (memory speed), look at its calls: each costs the host some 20 to 40 µs, and
-a device that waits for the host is idle.
+A call is a torch operation that runs a kernel, before autocast adds its casts. If a step takes longer than
+products / (matrix product speed) + bytes / (memory speed), look at its calls: each costs the host 20 to 40 µs, and a
+device that waits for the host is idle.
 """
 
 from collections import Counter
@@ -18,9 +18,9 @@ from rich.table import Table
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks.steps import Setting, Workbench, variants
+from benchmarks.steps import Workbench, Workload, variants
 
-# Run no kernel: other views of the same memory, or memory that nothing is written to.
+# Operations without a kernel: views of the same memory, or uninitialised memory.
 _VIEWS = {
     "_unsafe_view", "alias", "as_strided", "detach", "empty", "empty_like", "expand", "permute", "select", "slice",
     "split", "split_with_sizes", "squeeze", "t", "transpose", "unbind", "unsqueeze", "view",
@@ -29,7 +29,7 @@ _PRODUCTS = {"addmm", "baddbmm", "bmm", "convolution", "convolution_backward", "
 
 
 class Calls(TorchDispatchMode):
-    """Counts calls by name, and the bytes that they read and write, while it is active."""
+    """Count calls by name, and the bytes that they read and write, while active."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,8 +48,8 @@ class Calls(TorchDispatchMode):
         return out
 
 
-def count(setting: Setting, variant: str) -> Calls:
-    """The calls of one step, after one that leaves behind what is made once."""
+def count(setting: Workload, variant: str) -> Calls:
+    """Return the calls of one step after a warm-up step, which makes one-time allocations."""
     step = variants(Workbench(setting))[variant]
     step()
     with Calls() as calls:
@@ -64,7 +64,7 @@ def main(
     other_batch: Annotated[int, typer.Option(help="Images of each other task for the τJp penalty.")] = 16,
 ) -> None:
     """Print a row per kind of step, in fp32."""
-    setting = Setting(model, batch, size, 1, "meta", "fp32", other_batch, 1)
+    setting = Workload(model, batch, size, 1, "meta", "fp32", other_batch, 1)
     table = Table("step", "calls", "of these products", "GB of all others", title=f"{model}, batch {batch}")
     for variant in ("standard", "tangent", "attention", "tau_jp cyclic"):
         counted = count(setting, variant)

@@ -1,4 +1,4 @@
-"""The training steps that are compared: each call is one forward and backward pass, without the optimiser."""
+"""The training steps to compare: each call is one forward and backward pass, without the optimiser."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -14,16 +14,16 @@ from pipeline.models.encoders import build_clip
 from pipeline.paradigms import select
 from pipeline.tangent import Displacement, GenericTangent, LinearisedEncoder, TangentVisionTransformer
 
-Images = Float[Tensor, "n 3 height width"]
-Step = Callable[[], None]
+ImageBatch = Float[Tensor, "n 3 height width"]
+TrainingStep = Callable[[], None]
 
-# λ of the τJp penalty; no cost depends on it.
+# λ of the τJp penalty; costs do not depend on it.
 PENALTY = 0.01
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What is trained, and how; the τJp penalty sees ``other_batch`` images of each of ``other_tasks`` tasks."""
+class Workload:
+    """Size of a training step; the τJp penalty sees ``other_batch`` images of each of ``other_tasks`` tasks."""
 
     model: str
     batch: int
@@ -36,9 +36,9 @@ class Setting:
 
 
 class Workbench:
-    """An encoder with random weights, and random images; on the device ``meta`` they have shapes only."""
+    """An encoder with random weights, and random images; on the device ``meta`` only their shapes."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Workload) -> None:
         torch.set_num_threads(setting.threads)
         torch.manual_seed(0)
         self.setting = setting
@@ -48,16 +48,16 @@ class Workbench:
         self.images = self._random(setting.batch)
         self.others = [self._random(setting.other_batch) for _ in range(setting.other_tasks)]
 
-    def _random(self, n: int) -> Images:
+    def _random(self, n: int) -> ImageBatch:
         return torch.randn(n, 3, self.setting.size, self.setting.size, device=self.setting.device)
 
     @cached_property
     def theta(self) -> dict[str, Tensor]:
-        """θ of training in tangent space, which keeps θ₀ beside it."""
+        """Return θ for training in tangent space, which keeps θ₀ beside it."""
         return {name: (base + 1e-3 * torch.randn_like(base)).requires_grad_() for name, base in self.base.items()}
 
     def in_weight_space(self, trainable: str) -> None:
-        """The ordinary step of f(x; θ); leaves no gradients."""
+        """Run the ordinary step of f(x; θ); leave no gradients."""
         trained = [self.base[name].requires_grad_() for name in select(trainable, self.base)]
         with self._autocast():
             loss = self.encoder(self.images).float().square().mean()
@@ -65,8 +65,10 @@ class Workbench:
         for parameter in trained:
             parameter.requires_grad_(False).grad = None
 
-    def in_tangent_space(self, linearised: LinearisedEncoder, trainable: str, others: Sequence[Images] = ()) -> None:
-        """The step of f(x; θ₀) + J(x) τ with the τJp penalty, if there are images of other tasks.
+    def in_tangent_space(
+        self, linearised: LinearisedEncoder, trainable: str, others: Sequence[ImageBatch] = ()
+    ) -> None:
+        """Run the step of f(x; θ₀) + J(x) τ with the τJp penalty, if there are images of other tasks.
 
         Each part goes backward before the next begins, so that one graph lives at a time. Leaves no gradients.
         """
@@ -89,8 +91,8 @@ class Workbench:
         return torch.autocast(torch.device(self.setting.device).type, torch.bfloat16)
 
 
-def variants(bench: Workbench) -> dict[str, Step]:
-    """The steps by name."""
+def variants(bench: Workbench) -> dict[str, TrainingStep]:
+    """Return the steps by name."""
     ours, generic = TangentVisionTransformer(bench.encoder), GenericTangent(bench.encoder)
     return {
         "standard": partial(bench.in_weight_space, "all"),

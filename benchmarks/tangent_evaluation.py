@@ -1,11 +1,11 @@
-"""Time of evaluation in tangent space: a coefficient search and a heatmap, against one pass and against a model per α.
+"""Time of evaluation in tangent space: a coefficient search and a heatmap, against one pass and a model per α.
 
     .venv/bin/python -m benchmarks.tangent_evaluation --threads 1 --json evaluation.json
 
 mini-clip with eight random task vectors on random images; the variants run in turn (A B C … A B C …) in one process.
-`pass` propagates one direction through the linearised encoder, which any evaluation of an edit must do. `naive` does
-what the published code does: for every α it loads θ₀ and the task vectors from their files, sums them, and evaluates
-by torch.func.jvp.
+`pass` propagates one direction through the linearised encoder, the minimum for evaluating an edit. `naive` follows the
+published code: for every α it loads θ₀ and the task vectors from their files, sums them, and evaluates with
+torch.func.jvp.
 """
 
 import itertools
@@ -23,26 +23,27 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from artifacts.evaluation.edit_spaces import read_encoder
 from pipeline.analysis.disentanglement import disturbances
-from pipeline.config import Grid
+from pipeline.config import EvaluationSettings, Grid
 from pipeline.editing import TaskVector, read_task_vector, sum_vectors, write_task_vector
 from pipeline.editing.spaces import FeatureSpace, TangentSpace
-from pipeline.evaluation import Benchmark, predict
+from pipeline.evaluation.prediction import Benchmark, predict
 from pipeline.models.checkpoints import Provenance
 from pipeline.models.encoders import ImageEncoder
 from pipeline.models.heads import Head
 from pipeline.tangent import GenericTangent
-from stages.edits import read_encoder
 
 MODEL, TASKS, CLASSES, BATCH = "mini-clip", 8, 10, 125
 CPU = torch.device("cpu")
+SETTINGS = EvaluationSettings(batch_size=BATCH, directions=TASKS, edits=1)
 ALPHAS = Grid(min=0, max=1, points=21).values()
-# What is aimed at: variant, reference, largest ratio.
+# Targets: variant, reference, largest ratio.
 TARGETS = [("21 α, one direction", "pass", 1.1)]
 
 
 def workload(images: int, directory: Path) -> dict[str, Callable[[], object]]:
-    """What is timed, by name."""
+    """Return the timed functions by name."""
     random = np.random.default_rng(0)
     inputs = random.integers(0, 256, (images, 3, 32, 32), dtype=np.uint8)
     head = Head(torch.nn.functional.normalize(torch.randn(CLASSES, 128)), [f"{i}" for i in range(CLASSES)])
@@ -51,22 +52,20 @@ def workload(images: int, directory: Path) -> dict[str, Callable[[], object]]:
     for position, vector in enumerate(vectors):
         write_task_vector(directory / f"{position}.safetensors", vector)
 
-    space = TangentSpace(read_encoder(MODEL), vectors, CPU)
-    of_images = torch.from_numpy(inputs)
-    features_of_images = torch.cat(list(space.features(of_images, BATCH, TASKS))).numpy()
-    cached = Benchmark("images", features_of_images, benchmark.labels, head)
-    features = FeatureSpace(TASKS, CPU)
+    space = TangentSpace(read_encoder(MODEL), vectors, CPU, SETTINGS)
+    image_tensor = torch.from_numpy(inputs)
+    image_features = torch.cat(list(space.features(image_tensor))).numpy()
+    cached = Benchmark("images", image_features, benchmark.labels, head)
+    features = FeatureSpace(TASKS, CPU, SETTINGS)
     grid = torch.tensor(ALPHAS)[:, None].expand(-1, TASKS)
     batches = torch.from_numpy(inputs).split(BATCH)
     twenty = np.linspace(-3, 3, 20).tolist()
     return {
         "pass": lambda: list(space.embeddings(torch.ones(1, TASKS), batches)),
-        "21 α, one direction": lambda: predict(space, grid, [benchmark], BATCH, ""),
-        "features of 8 vectors": lambda: list(space.features(of_images, BATCH, TASKS)),
-        "21 α, from features": lambda: predict(features, grid, [cached], BATCH, ""),
-        "heatmap 20 × 20, from features": lambda: list(
-            itertools.islice(disturbances(features, cached, 0, twenty, BATCH), 1)
-        ),
+        "21 α, one direction": lambda: predict(space, grid, [benchmark], ""),
+        "features of 8 vectors": lambda: list(space.features(image_tensor)),
+        "21 α, from features": lambda: predict(features, grid, [cached], ""),
+        "heatmap 20 × 20, from features": lambda: list(itertools.islice(disturbances(features, cached, 0, twenty), 1)),
         "21 α, naive": lambda: [_naive(alpha, batches, head, directory) for alpha in ALPHAS],
     }
 

@@ -2,10 +2,10 @@
 
     .venv/bin/python -m benchmarks.throughput --model ViT-B-32 --model ViT-L-14 --json throughput.json
 
-Weights, images and labels are random; images are packed in a memory-mapped file, at the model's size, and cropped as
-the papers' code does. Recipes and variants run in turn, each with as many steps to warm up as are timed. In the table:
+Weights, images and labels are random; images are packed in a memory-mapped file at the model's size, and cropped as in
+the papers' code. Recipes and variants run in turn, each with as many warm-up steps as timed steps. In the table:
 
-- fed: images of the task per second, from the file. on the device: the same, with a batch that is there already; where
+- fed: images of the task per second, from the file. on the device: the same, with a batch that is already there; if
   both are equal, fine-tuning never waits for its data.
 - floor: what the matrix products and convolutions alone would allow, at the speed of one large matrix product that is
   measured on the same device in the same precision; and how many times as long a step takes.
@@ -32,18 +32,18 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.steps import Setting, Workbench, variants
+from benchmarks.steps import Workbench, Workload, variants
 from pipeline.config import FinetuneSettings, OtherTasks, Recipe, RegulariserSettings, ResizedCrop
-from pipeline.devices import prepare_device
+from pipeline.images import LabelledImages
 from pipeline.models import load_model_definition
+from pipeline.models.devices import prepare_device
 from pipeline.models.encoders import ImageEncoder, build_clip
 from pipeline.models.heads import Head
 from pipeline.paradigms import make_trainable
-from pipeline.tasks import LabelledImages
 from pipeline.training import Plan, StepRecord, TrainingData, finetune, loop
 from pipeline.training.feed import Feed, StepData
 
-OTHERS = OtherTasks(tasks=["other"], control=None, mode="cyclic", batch_size=16)
+OTHERS = OtherTasks(tasks=["other"], control=None, arrivals=None, mode="cyclic", batch_size=16)
 TAU_JP = RegulariserSettings(name="tau_jp", weight=0.1, options={"norm": "l2"}, others=OTHERS)
 RECIPES = {
     "standard": Recipe(trainable="all", trained_in="weight", regulariser=None, extension=None, start=None),
@@ -51,13 +51,13 @@ RECIPES = {
     "ntk": Recipe(trainable="all", trained_in="tangent", regulariser=None, extension=None, start=None),
     "tau_jp": Recipe(trainable="all", trained_in="tangent", regulariser=TAU_JP, extension=None, start=None),
 }
-# What `benchmarks.steps` calls the step of each.
+# Names of their steps in `benchmarks.steps`.
 PRODUCTS = {"standard": "standard", "attention": "attention", "ntk": "tangent", "tau_jp": "tau_jp cyclic"}
 CLASSES = 100
 
 
 @dataclass(frozen=True)
-class Measured:
+class Throughput:
     """One run: seconds per step, the peak of tensors in bytes (on a GPU), and micro-batches per step."""
 
     seconds: float
@@ -87,8 +87,8 @@ class Bench:
         head = Head(weight, [str(label) for label in range(CLASSES)])
         self.data = TrainingData(LabelledImages(images, labels), head, {"other": images})
 
-    def measure(self, recipe: Recipe, resident: bool, steps: int) -> Measured:
-        """Fine-tune; with more micro-batches if it does not fit."""
+    def measure(self, recipe: Recipe, resident: bool, steps: int) -> Throughput:
+        """Fine-tune, with more micro-batches if memory does not suffice."""
         accumulation = self.settings.accumulation
         while True:
             try:
@@ -100,7 +100,7 @@ class Bench:
             gc.collect()
             torch.cuda.empty_cache()
 
-    def _finetune(self, recipe: Recipe, resident: bool, steps: int, accumulation: int) -> Measured:
+    def _finetune(self, recipe: Recipe, resident: bool, steps: int, accumulation: int) -> Throughput:
         trainable = make_trainable(copy.deepcopy(self.encoder).to(self.device), recipe)
         settings = self.settings.model_copy(update={"steps": 2 * steps, "accumulation": accumulation})
         plan = Plan(settings, lr=1e-5, epochs=1.0, seed=0, regulariser=recipe.regulariser, steps=2 * steps)
@@ -111,26 +111,26 @@ class Bench:
 
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        # Half the steps are read before the timed ones begin, and these all at once.
+        # The warm-up steps are read before the timed ones begin, and the timed ones all at once.
         with mock.patch.object(loop, "STEPS_READ_AT_ONCE", steps), keep_one_batch() if resident else nullcontext():
             finetune(trainable, self.data, plan, self.device, on_step)
         peak = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else 0
-        return Measured((ends[-1] - ends[steps - 1]) / steps, peak, accumulation)
+        return Throughput((ends[-1] - ends[steps - 1]) / steps, peak, accumulation)
 
 
 def keep_one_batch() -> Any:
-    """While it lasts, every step sees the first one's batches, which stay on the device."""
+    """Give every step the batches of the first one, which stay on the device, while the block runs."""
 
     def iterate(feed: Feed, first: int, steps: int) -> Iterator[StepData]:
-        (data,) = feed._make(first, first + 1)
-        for step in range(first, steps):
-            yield replace(data, step=step)
+        (step,) = feed._load_steps(first, first + 1)
+        for number in range(first, steps):
+            yield replace(step, number=number)
 
     return mock.patch.object(Feed, "iterate", iterate)
 
 
 def matmul_flops(device: torch.device, bf16: bool) -> float:
-    """Operations per second of one large matrix product, at best."""
+    """Return the best rate of one large matrix product, in operations per second."""
     size, dtype = (8192 if device.type == "cuda" else 1024), torch.bfloat16 if bf16 else torch.float32
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     best = float("inf")
@@ -145,8 +145,8 @@ def matmul_flops(device: torch.device, bf16: bool) -> float:
 
 
 def products(model: str, batch: int, size: int) -> dict[str, int]:
-    """Operations of a step's matrix products and convolutions, by recipe; counted on shapes alone."""
-    setting = Setting(model, batch, size, torch.get_num_threads(), "meta", "fp32", OTHERS.batch_size, 1)
+    """Return the operations of a step's matrix products and convolutions by recipe, counted on shapes alone."""
+    setting = Workload(model, batch, size, torch.get_num_threads(), "meta", "fp32", OTHERS.batch_size, 1)
     steps = variants(Workbench(setting))
     counted = {}
     for recipe, name in PRODUCTS.items():
@@ -156,9 +156,9 @@ def products(model: str, batch: int, size: int) -> dict[str, int]:
     return counted
 
 
-def rows_of(bench: Bench, recipes: list[str], steps: int, repeats: int) -> dict[str, dict[str, list[Measured]]]:
-    """Every recipe, fed and on the device, in turn."""
-    runs: dict[str, dict[str, list[Measured]]] = {name: {"fed": [], "resident": []} for name in recipes}
+def rows_of(bench: Bench, recipes: list[str], steps: int, repeats: int) -> dict[str, dict[str, list[Throughput]]]:
+    """Run every recipe in turn, with images fed and resident on the device."""
+    runs: dict[str, dict[str, list[Throughput]]] = {name: {"fed": [], "resident": []} for name in recipes}
     for _ in range(repeats):
         for name in recipes:
             for variant in ("fed", "resident"):
@@ -168,12 +168,12 @@ def rows_of(bench: Bench, recipes: list[str], steps: int, repeats: int) -> dict[
 
 
 def summarise(
-    runs: dict[str, dict[str, list[Measured]]], counted: dict[str, int], peak: float, batch: int
+    runs: dict[str, dict[str, list[Throughput]]], counted: dict[str, int], peak: float, batch: int
 ) -> dict[str, dict[str, Any]]:
-    """Medians, and how they compare with the floor."""
+    """Return medians, and their ratios to the floor."""
     rows = {}
-    for name, of in runs.items():
-        fed, resident = (statistics.median(run.seconds for run in of[variant]) for variant in ("fed", "resident"))
+    for name, by_kind in runs.items():
+        fed, resident = (statistics.median(run.seconds for run in by_kind[variant]) for variant in ("fed", "resident"))
         floor = counted[name] / peak
         rows[name] = {
             "fed": batch / fed,
@@ -182,15 +182,15 @@ def summarise(
             "products": counted[name],
             "floor": batch / floor,
             "step_over_floor": fed / floor,
-            "peak_bytes": max(run.peak_bytes for run in of["fed"]),
-            "accumulation": max(run.accumulation for run in of["fed"]),
-            "runs": {variant: [asdict(run) for run in measured] for variant, measured in of.items()},
+            "peak_bytes": max(run.peak_bytes for run in by_kind["fed"]),
+            "accumulation": max(run.accumulation for run in by_kind["fed"]),
+            "runs": {variant: [asdict(run) for run in measured] for variant, measured in by_kind.items()},
         }
     return rows
 
 
 def table_of(rows: dict[str, dict[str, Any]], title: str) -> Table:
-    """The rows for people."""
+    """Return the rows as a table."""
     headings = ["fed, images/s", "on the device", "ratio", "floor", "step / floor", "memory, GiB", "micro-batches"]
     table = Table("recipe", *headings, title=title)
     for name, row in rows.items():
@@ -227,17 +227,17 @@ def main(
     peak = matmul_flops(chosen, bf16)
     kind = "bf16" if bf16 else "fp32"
     console.print(f"{name}, {kind}, torch {torch.__version__}: {peak / 1e12:.2f} TFLOP/s in a matrix product")
-    found: dict[str, Any] = {"device": name, "precision": kind, "torch": torch.__version__, "matmul_flops": peak}
-    found |= {"batch": batch, "steps": steps, "models": {}}
+    record: dict[str, Any] = {"device": name, "precision": kind, "torch": torch.__version__, "matmul_flops": peak}
+    record |= {"batch": batch, "steps": steps, "models": {}}
     for each in model or ["ViT-B-32", "ViT-L-14"]:
         with tempfile.TemporaryDirectory() as directory:
             bench = Bench(each, settings, chosen, Path(directory))
             runs = rows_of(bench, recipe or list(RECIPES), steps, repeats)
         rows = summarise(runs, products(each, batch, bench.image_size), peak, batch)
         console.print(table_of(rows, f"{each}, batch {batch}"))
-        found["models"][each] = rows
+        record["models"][each] = rows
         if json_file:
-            json_file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+            json_file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,12 +4,12 @@
 
 A step is one forward and backward pass, without the optimiser. In the table, with ratios to the ordinary step:
 
-- time: the median; the variants run in turn (A B C … A B C …) in one process. CPU time, the sum over threads, is what
-  other work on the same cores disturbs least.
+- time: the median; the variants run in turn (A B C … A B C …) in one process. CPU time, the sum over threads, is least
+  affected by other work on the same cores.
 - products: operations of the matrix products and convolutions alone, the floor of the time's ratio.
-- memory: the peak above what is held before the step, which is activations, gradients and whatever else the step
-  makes, but neither weights nor images; and the peak in total. On the CPU that is the whole process with its
-  libraries, and every variant is measured in a process of its own; on a GPU it is the tensors.
+- memory: the peak above the memory held before the step, that is activations, gradients and other tensors of the step,
+  but neither weights nor images; and the total peak. On the CPU it is that of the whole process with its libraries,
+  and every variant is measured in a separate process; on a GPU it is that of the tensors.
 """
 
 import json
@@ -31,11 +31,11 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.peak_memory import REPEATABLE, peak_memory
-from benchmarks.steps import Setting, Step, Workbench, variants
+from benchmarks.steps import TrainingStep, Workbench, Workload, variants
 
 Rows = dict[str, dict[str, Any]]
 
-# Heading and unit of what a row holds.
+# Heading and unit of each column.
 COLUMNS = {
     "seconds": ("time, ms", 1e3),
     "cpu_seconds": ("CPU time, ms", 1e3),
@@ -45,7 +45,7 @@ COLUMNS = {
     "total_bytes": ("memory in total, MiB", 2**-20),
 }
 
-# What is aimed at: column, variant, reference, largest ratio. Those of the time are for the CPU.
+# Targets: column, variant, reference, largest ratio. Those of the time are for the CPU.
 TARGETS = [
     ("seconds", "tangent", "standard", 1.7),
     ("seconds", "tangent", "jvp", 0.6),
@@ -55,14 +55,14 @@ TARGETS = [
 
 
 class Precision(StrEnum):
-    """Of activations; weights are fp32."""
+    """Precision of activations; weights are fp32."""
 
     FP32 = "fp32"
     BF16 = "bf16"
 
 
-def measure(setting: Setting, compared: list[str] | None, repeats: int) -> Rows:
-    """Every column, and (seconds, CPU seconds) of every repeat, by variant."""
+def measure(setting: Workload, compared: list[str] | None, repeats: int) -> Rows:
+    """Return every column, and (seconds, CPU seconds) of every repeat, by variant."""
     shapes_only = variants(Workbench(replace(setting, device="meta", precision=Precision.FP32)))
     names = ["standard", *compared] if compared else list(shapes_only)
     operations = {name: _products(shapes_only[name]) for name in names}
@@ -86,8 +86,8 @@ def measure(setting: Setting, compared: list[str] | None, repeats: int) -> Rows:
     }
 
 
-def _timings(steps: dict[str, Step], repeats: int, device: str) -> dict[str, list[tuple[float, float]]]:
-    """Seconds and CPU seconds of every repeat, after one warm-up each."""
+def _timings(steps: dict[str, TrainingStep], repeats: int, device: str) -> dict[str, list[tuple[float, float]]]:
+    """Return seconds and CPU seconds of every repeat, after one warm-up per variant."""
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
     for repeat in range(repeats + 1):
         for name, step in steps.items():
@@ -100,18 +100,18 @@ def _timings(steps: dict[str, Step], repeats: int, device: str) -> dict[str, lis
     return seconds
 
 
-def _products(step: Step) -> int:
+def _products(step: TrainingStep) -> int:
     with FlopCounterMode(display=False) as counter:
         step()
     return counter.get_total_flops()
 
 
-def _memory(step: Step, device: str) -> dict[str, int]:
+def _memory(step: TrainingStep, device: str) -> dict[str, int]:
     peak = peak_memory(step, device)
     return {"step_bytes": peak.step, "total_bytes": peak.total}
 
 
-def _memory_in_own_process(setting: Setting, variant: str) -> dict[str, int]:
+def _memory_in_own_process(setting: Workload, variant: str) -> dict[str, int]:
     options = [(f"--{name.replace('_', '-')}", str(value)) for name, value in asdict(setting).items()]
     command = [sys.executable, "-m", "benchmarks.training_steps", "--memory-of", variant]
     command += [part for option in options for part in option]
@@ -147,8 +147,8 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
     memory_of: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Print the table and how it compares with what is aimed at and, with --json, write it."""
-    setting = Setting(model, batch, size, threads, device, precision, other_batch, other_tasks)
+    """Print the table and its ratios to the targets; with --json, write it."""
+    setting = Workload(model, batch, size, threads, device, precision, other_batch, other_tasks)
     if memory_of:
         print(json.dumps(_memory(variants(Workbench(setting))[memory_of], device)))
         return

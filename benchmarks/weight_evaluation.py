@@ -1,10 +1,10 @@
-"""Time of evaluation in weight space: edited models one after another, or several at once with weights of their own.
+"""Time of evaluation in weight space: edited models one by one, or several at once with their own weights.
 
     .venv/bin/python -m benchmarks.weight_evaluation --threads 1 --json evaluation.json
     .venv/bin/python -m benchmarks.weight_evaluation --model ViT-B-32 --size 224 --batch-size 8 --images 16
 
 Random task vectors over all parameters, random images; for ViT-B-32 also random weights. The variants run in turn
-(A B C … A B C …) in one process. What is fastest here belongs in `evaluation.edits`.
+(A B C … A B C …) in one process. Set `evaluation.edits` to the fastest number.
 """
 
 import json
@@ -19,11 +19,12 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.analysis.localisation import random_encoder
-from pipeline.devices import prepare_device
+from pipeline.config import EvaluationSettings
 from pipeline.editing import TaskVector
 from pipeline.editing.spaces import WeightSpace
 from pipeline.models import load_model_definition
 from pipeline.models.checkpoints import Provenance
+from pipeline.models.devices import prepare_device
 
 AT_ONCE = [1, 2, 4, 8, 16]
 
@@ -47,7 +48,12 @@ def main(
     encoder = random_encoder(load_model_definition(model), seed=0)
     tensors = {name: 0.01 * torch.randn(p.shape) for name, p in encoder.visual.named_parameters()}
     vector = TaskVector(tensors, Provenance(model, ("images",), "standard", "weight", encoder.sha256, 0, "0" * 64))
-    spaces = {at_once: WeightSpace(encoder, [vector], where, at_once) for at_once in AT_ONCE if at_once <= edits}
+    settings = EvaluationSettings(batch_size=batch_size, directions=1, edits=None)
+    spaces = {
+        at_once: WeightSpace(encoder, [vector], where, settings.model_copy(update={"edits": at_once}))
+        for at_once in AT_ONCE
+        if at_once <= edits
+    }
     coefficients = torch.linspace(0, 1, edits)[:, None]
     batches = torch.randint(0, 256, (images, 3, size, size), dtype=torch.uint8).split(batch_size)
 

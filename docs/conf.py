@@ -1,7 +1,7 @@
-"""The site: `make docs` builds it from this repository alone, without a network, and takes warnings for errors.
+"""Configuration of the site, which `make docs` builds without a network, treating warnings as errors.
 
-The sources are the repository's own Markdown files, so the root is the repository's and a link that works on GitHub
-works here.
+Its sources are the repository's Markdown files, and its root is the repository's, so that a link that works on GitHub
+works here as well.
 """
 
 import os
@@ -17,7 +17,7 @@ version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 root_doc = "docs/index"
 include_patterns = ["docs/**.md", "docs/reference/api/*.rst", "benchmarks/RECORDS.md", "C*.md", "data/mini/LICENCES.md"]
-# Not to be walked through: environments, artifacts, the built site.
+# Directories to skip: environments, artifacts, the built site.
 exclude_patterns = [".*", "docs/_build", "docs/reference/api/modules.rst", "data/[!m]*", "mlflow-artifacts", "mlruns"]
 
 extensions = [
@@ -50,7 +50,7 @@ autodoc_member_order = "bysource"
 autodoc_default_options = {"special-members": "__call__"}
 autodoc_typehints_format = "short"
 napoleon_numpy_docstring = False
-# Other libraries' names are text: their sites cannot be asked without a network. Nor do private bases have a page.
+# Names of other libraries are plain text, since their sites need a network; private bases have no page.
 nitpick_ignore_regex = [
     ("py:.*", r"(?!pipeline\.)\w+\..*"),
     ("py:class", r"NoneType|Tensor|ndarray|.*\[.*"),

@@ -1,36 +1,35 @@
 """alpha_search@model-paradigm: the coefficients of addition and negation, chosen on val."""
 
 import pandas as pd
-import typer
 
-from pipeline.evaluation import search_addition, search_negation, search_per_task
-from pipeline.files import write_json
+from artifacts import layout
+from artifacts.evaluation.benchmarks import read_inputs
+from pipeline.evaluation.search import search_addition, search_negation, search_per_task, single_task_accuracies
+from pipeline.io.files import write_json
 from pipeline.measurements import write_frame
-from stages.inputs import read_inputs
-from tauflow import layout
-from tauflow.stage import run_stage
+from tauflow.running.stage import run_stage
 
 
-def main(model: str, paradigm: str, recipe: str) -> None:
+def main() -> None:
     """Evaluate every α of both grids; write the curves and the choice."""
-    used = ["paradigm", "tasks", "control", "search"]
-    with run_stage("alpha_search", model, paradigm, used=used) as stage:
+    with run_stage() as stage:
+        model, paradigm, recipe, unmerged = stage.keys("model", "paradigm", "recipe", "unmerged")
         params = stage.params
-        inputs = read_inputs(params, model, paradigm, recipe)
+        reference = read_inputs(params, model, paradigm, unmerged)
+        single = single_task_accuracies(reference.space, reference.benchmarks(params.tasks, "val"))
+        inputs = reference if recipe == unmerged else read_inputs(params, model, paradigm, recipe)
         space, benchmarks = inputs.space, inputs.benchmarks(params.tasks, "val")
         control = inputs.benchmark(params.control, "val")
-        batch_size = params.evaluation.batch_size
-
-        addition = search_addition(space, benchmarks, params.search.addition, batch_size)
+        addition = search_addition(space, benchmarks, params.search.addition, single)
         grid = params.paradigm[paradigm].negation_grid or params.search.negation
         retention = params.search.control_retention
         negation = {
-            benchmark.task: search_negation(space, position, benchmark, control, grid, retention, batch_size)
+            benchmark.task: search_negation(space, position, benchmark, control, grid, retention)
             for position, benchmark in enumerate(benchmarks)
         }
 
-        for task, found in negation.items():
-            if not found.feasible:
+        for task, search in negation.items():
+            if not search.feasible:
                 print(
                     f"{stage.name}: no α of the negation grid keeps {params.search.control_retention:.0%} of the "
                     f"control accuracy for {task}; its α is 0, the pre-trained model. A finer grid may help."
@@ -42,8 +41,8 @@ def main(model: str, paradigm: str, recipe: str) -> None:
         for column, task in enumerate(params.tasks):
             curve[task] = addition.accuracy[:, column]
         write_frame(measurements / "addition_curve.csv", curve)
-        for task, found in negation.items():
-            points = {"alpha": found.alphas, "target": found.target, "control": found.control}
+        for task, search in negation.items():
+            points = {"alpha": search.alphas, "target": search.target, "control": search.control}
             write_frame(measurements / "negation_curves" / f"{task}.csv", pd.DataFrame(points))
         best = addition.alphas.index(addition.alpha)
         val = {
@@ -54,7 +53,7 @@ def main(model: str, paradigm: str, recipe: str) -> None:
         alphas = {"addition": addition.alpha, "negation": {task: n.alpha for task, n in negation.items()}}
         rounds = params.search.per_task_rounds
         if rounds > 0 and params.paradigm[paradigm].evaluated_in == "tangent":
-            per_task = search_per_task(space, benchmarks, addition, rounds, batch_size)
+            per_task = search_per_task(space, benchmarks, addition, rounds)
             alphas["per_task"] = dict(zip(params.tasks, per_task, strict=True))
         rounded = {metric: round(float(value), 6) for metric, value in val.items()}
         write_json(layout.metrics(model, paradigm, "alpha"), {"alpha": alphas, "val": rounded})
@@ -67,4 +66,4 @@ def main(model: str, paradigm: str, recipe: str) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()

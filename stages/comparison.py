@@ -1,45 +1,51 @@
-"""comparison@model: every paradigm against the first one, on the same test images."""
+"""comparison@model: every pair of paradigms, on the same test images."""
 
-import typer
+import itertools
 
-from pipeline.evaluation import read_correct
-from pipeline.evaluation.comparison import Images, Outcome, measure_difference, measure_single_task, outcomes
+from artifacts import layout
+from artifacts.catalogue import measurements_of
+from pipeline.evaluation.comparison import measure_accuracy, measure_advantage, measure_difference, outcomes
+from pipeline.evaluation.correctness import read_correct
+from pipeline.evaluation.intervals import Correct
 from pipeline.measurements import Recorder, Setting, to_frame, write_frame
-from pipeline.models.heads import read_head
-from tauflow import layout
-from tauflow.stage import run_stage
+from pipeline.tasks import TaskCard
+from tauflow.running.stage import run_stage
 
 SETTINGS: tuple[Setting, ...] = ("tuned", "alpha_1")
 
 
-def main(model: str) -> None:
-    """Paired differences in single-task accuracy and in addition, from stored results: nothing is evaluated again."""
-    with run_stage("comparison", model, used=["paradigms", "tasks", "intervals"]) as stage:
+def main() -> None:
+    """Measure paired differences between all paradigms from stored outcomes, without evaluating again."""
+    with run_stage() as stage:
+        (model,) = stage.keys("model")
         params = stage.params
-        reference, *others = params.paradigms
+        first = params.paradigms[0]
         single = {paradigm: _read(model, paradigm, "single_task", "single_task") for paradigm in params.paradigms}
-
-        def sums(paradigm: str, setting: Setting) -> dict[str, Outcome]:
-            return outcomes(_read(model, paradigm, "addition", setting), single[paradigm], params.tasks)
-
-        classes = {task: len(read_head(layout.head(model, task)).classes) for task in params.tasks}
+        negated = {paradigm: _read(model, paradigm, "negation", "tuned.target") for paradigm in params.paradigms}
+        sums = {
+            (paradigm, setting): outcomes(_read(model, paradigm, "addition", setting), single[paradigm], params.tasks)
+            for paradigm in params.paradigms
+            for setting in SETTINGS
+        }
+        classes = {task: len(TaskCard.read(layout.task_card(task)).classes) for task in params.tasks}
         rows = []
-        for paradigm in others:
-            recorder = Recorder(model, paradigm, params.seed)
-            theirs = single[reference]
-            rows += measure_single_task(recorder, single[paradigm], theirs, classes, reference, params.intervals)
-        for setting in SETTINGS:
-            theirs = sums(reference, setting)
-            for paradigm in others:
-                recorder = Recorder(model, paradigm, params.seed)
-                ours = sums(paradigm, setting)
-                rows += measure_difference(recorder, setting, ours, theirs, reference, params.intervals)
-        write_frame(layout.comparison(model), to_frame(rows))
+        for reference, paradigm in itertools.combinations(params.paradigms, 2):
+            recorder, intervals = Recorder(model, params.seed, paradigm=paradigm), params.intervals
+            ours, theirs = single[paradigm], single[reference]
+            rows += measure_accuracy(recorder, "single_task", "none", "accuracy", ours, theirs, reference, intervals)
+            if reference == first:
+                rows += measure_advantage(recorder, ours, theirs, classes, intervals)
+            for setting in SETTINGS:
+                ours, theirs = sums[paradigm, setting], sums[reference, setting]
+                rows += measure_difference(recorder, "addition", setting, ours, theirs, reference, intervals)
+            ours, theirs = negated[paradigm], negated[reference]
+            rows += measure_accuracy(recorder, "negation", "tuned", "target", ours, theirs, reference, intervals)
+        write_frame(measurements_of(stage.instance), to_frame(rows))
 
 
-def _read(model: str, paradigm: str, benchmark: str, edit: str) -> dict[str, Images]:
+def _read(model: str, paradigm: str, benchmark: str, edit: str) -> dict[str, Correct]:
     return read_correct(layout.correctness(model, paradigm, benchmark), edit)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()

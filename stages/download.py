@@ -1,20 +1,19 @@
-"""download@task: the original images of a task, whatever their source, and a record of them that git keeps."""
+"""download@task: the original images of a task from any source, and a record of them for git."""
 
 from pathlib import Path
 
-import typer
-
+from artifacts import layout
 from pipeline.sources.download import Roots, download
-from pipeline.sources.record import Record
+from pipeline.sources.record import DownloadRecord
 from pipeline.tasks import load_task
-from tauflow import layout
-from tauflow.stage import run_stage
+from tauflow.running.stage import run_stage
 
 
-def main(task: str) -> None:
-    """Fetch every split that the source ships; what was recorded before must come again."""
-    with run_stage("download", task) as stage:
-        known = Record.read(layout.record(task))
+def main() -> None:
+    """Fetch every split that the source ships, and check the files against an earlier record."""
+    with run_stage() as stage:
+        (task,) = stage.keys("task")
+        known = DownloadRecord.read(layout.record(task))
         roots = Roots(Path(), layout.MINI_SOURCES)
         record = download(load_task(task), roots, layout.raw(task), known)
         record.write(layout.record(task))
@@ -22,4 +21,4 @@ def main(task: str) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()

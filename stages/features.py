@@ -1,27 +1,26 @@
-"""features@model-recipe-split: f₀(x) and J(x) τₜ of every image, which edits in tangent space are made of."""
+"""features@model-recipe-split: f₀(x) and J(x) τₜ of every image, from which edits in tangent space are computed."""
 
-from typing import Literal
+from typing import cast
 
-import typer
-
+from artifacts import layout
+from artifacts.evaluation.edit_spaces import read_tangent_space
 from pipeline.editing.features import write_features
-from pipeline.tasks import read_unlabelled
-from stages.edits import read_tangent_space
-from tauflow import layout
-from tauflow.stage import run_stage
+from pipeline.images import Split, read_unlabelled
+from tauflow.running.stage import run_stage
 
 
-def main(model: str, recipe: str, split: Literal["val", "test"]) -> None:
+def main() -> None:
     """Propagate every task vector of a recipe through the linearised encoder, once per image."""
-    with run_stage("features", model, recipe, split, used=["tasks", "control", "evaluation"]) as stage:
+    with run_stage() as stage:
+        model, recipe, name = stage.keys("model", "recipe", "split")
+        split = cast(Split, name)
         params = stage.params
         space = read_tangent_space(params, model, recipe)
         for task in (*params.tasks, params.control):
             images = read_unlabelled(layout.split(task, split))
             path = layout.features(model, recipe, split, task)
-            settings = params.evaluation
-            write_features(path, space, images, settings.batch_size, settings.directions)
+            write_features(path, space, images, {"model": model, "recipe": recipe, "split": split, "task": task})
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()

@@ -1,16 +1,15 @@
 """prepare@task: train, val and test of a task as packed arrays, and its card."""
 
-import typer
-
+from artifacts import layout
 from pipeline.preparation import Destination, prepare, read_raw
 from pipeline.tasks import load_task
-from tauflow import layout
-from tauflow.stage import run_stage
+from tauflow.running.stage import run_stage
 
 
-def main(task: str) -> None:
+def main() -> None:
     """Cut ``val`` from ``train`` where the source ships none; decode and resize; check labels and duplicates."""
-    with run_stage("prepare", task, used=["prepare"]) as stage:
+    with run_stage() as stage:
+        (task,) = stage.keys("task")
         definition = load_task(task)
         raw = read_raw(definition, layout.raw(task))
         destination = Destination(lambda name: layout.split(task, name), layout.task_card(task))
@@ -19,4 +18,4 @@ def main(task: str) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()

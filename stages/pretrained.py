@@ -1,21 +1,21 @@
-"""pretrained@model: a model's pre-trained weights of known hash, its two towers apart."""
+"""pretrained@model: a model's pre-trained weights, verified and split into its two towers."""
 
 from pathlib import Path
 
-import typer
 from safetensors.numpy import load_file
 
-from pipeline.files import fingerprint, write_arrays
+from artifacts import layout
+from pipeline.io.arrays import fingerprint, write_arrays
 from pipeline.models import load_model_definition
 from pipeline.models.encoders import build_clip, load_weights, split_towers
 from pipeline.sources.weights import fetch_weights
-from tauflow import layout
-from tauflow.stage import run_stage
+from tauflow.running.stage import run_stage
 
 
-def main(model: str) -> None:
-    """Fetch, verify, check that the weights fit the architecture, split."""
-    with run_stage("pretrained", model) as stage:
+def main() -> None:
+    """Fetch and verify the weights, check that they fit the architecture, and split the towers."""
+    with run_stage() as stage:
+        (model,) = stage.keys("model")
         definition = load_model_definition(model)
         path = fetch_weights(definition, Path())
         state = load_file(path)
@@ -29,4 +29,4 @@ def main(model: str) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()

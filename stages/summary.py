@@ -1,28 +1,29 @@
-"""summary: the table of all paradigms and the metrics of DVC, which wait for no analysis."""
+"""summary: the table of all paradigms, its numbers, and DVC's metrics; independent of the analyses."""
 
-import pandas as pd
-import typer
+from dataclasses import asdict
 
-from pipeline.files import write_json, write_text
+from artifacts import layout
+from artifacts.identity import headline_identity
+from artifacts.tables import read_results, write_results_table
+from pipeline.io.files import write_json, write_text
 from pipeline.report import headlines, summary_markdown
-from stages.tables import read_tables
-from tauflow import layout
-from tauflow.headlines import paradigm_headlines
-from tauflow.stage import run_stage
+from tauflow.running.stage import run_stage
+from tauflow.tracking.headlines import paradigm_headlines
 
 
 def main() -> None:
     """Gather the means over tasks of all models and paradigms of ``params.yaml``."""
-    with run_stage("summary", used=["suite", "models", "paradigms"]) as stage:
+    with run_stage() as stage:
         params = stage.params
-        results = pd.concat(read_tables(params.models, params.paradigms), ignore_index=True)
+        results = read_results(params, headlines=True)
+        write_results_table(layout.HEADLINES, results, headline_identity(params))
         write_text(layout.SUMMARY, summary_markdown(results, params.models, params.control))
         write_json(layout.METRICS, headlines(results, params.models))
-        for model, paradigm, values in paradigm_headlines(results, params.models):
-            stage.journal.paradigm(model, paradigm, values)
+        for headline in paradigm_headlines(params, results):
+            stage.journal.paradigm(asdict(headline))
         stage.journal.artifact(layout.SUMMARY)
         print(f"{stage.name}: {layout.SUMMARY}")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()

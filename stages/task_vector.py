@@ -1,17 +1,16 @@
 """task_vector@model-task-recipe: τ = θ − θ₀."""
 
-import typer
-
+from artifacts import layout
 from pipeline.editing import TaskVector, write_task_vector
 from pipeline.errors import UserError
 from pipeline.models.checkpoints import read_base, read_tensors
-from tauflow import layout
-from tauflow.stage import run_stage
+from tauflow.running.stage import run_stage
 
 
-def main(model: str, task: str, recipe: str) -> None:
+def main() -> None:
     """Subtract θ₀ from the checkpoint."""
-    with run_stage("task_vector", model, task, recipe) as stage:
+    with run_stage() as stage:
+        model, task, recipe = stage.keys("model", "task", "recipe")
         base, base_sha256 = read_base(layout.image_encoder(model))
         path = layout.checkpoint(model, recipe, task)
         trained, origin = read_tensors(path)
@@ -26,4 +25,4 @@ def main(model: str, task: str, recipe: str) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()

@@ -1,20 +1,22 @@
-"""task_vector_imported@model-task-recipe: the task vector that `tauflow import` brought, checked."""
+"""task_vector_imported@model-task-recipe: a task vector from `tauflow import` or `import-pool`, checked."""
 
-import typer
-
+from artifacts import layout
 from pipeline.editing import read_task_vector, write_task_vector
 from pipeline.errors import UserError
 from pipeline.models.checkpoints import read_base
-from tauflow import layout
-from tauflow.stage import run_stage
+from tauflow.running.stage import run_stage
 
 
-def main(model: str, task: str, recipe: str) -> None:
-    """Take it if it is this model's and this task's."""
-    with run_stage("task_vector_imported", model, task, recipe) as stage:
+def main() -> None:
+    """Copy the task vector after checking that it belongs to this model and task."""
+    with run_stage() as stage:
+        model, task, recipe = stage.keys("model", "task", "recipe")
         path = layout.imported(model, recipe, task)
         if not path.exists():
-            raise UserError(f"{path}: no such file; bring it with `tauflow import` or restore it with `dvc pull`")
+            raise UserError(
+                f"{path}: no such file; make it with `tauflow import` or `tauflow import-pool`, or restore it with "
+                "`dvc pull`"
+            )
         vector, (base, base_sha256) = read_task_vector(path), read_base(layout.image_encoder(model))
         origin = vector.provenance
         if origin.base_sha256 != base_sha256:
@@ -33,4 +35,4 @@ def main(model: str, task: str, recipe: str) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()

@@ -1,11 +1,11 @@
-"""What Tauflow needs of a machine, each looked at once: what is there, and what to do where it is not."""
+"""Environment checks: what Tauflow needs, whether it is present, and how to fix what is missing."""
 
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -17,26 +17,28 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from artifacts.workspace import PARAMETERS, git, sqlite_path, tracking_uri
 from pipeline.config import LegalNames, load_parameters
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.models import model_names
 from pipeline.tasks import task_names
-from tauflow.workspace import PARAMETERS, home, tracking_uri
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
+    from pipeline.config import Parameters
+
 LOCK = Path("requirements.lock")
-# The mini suite with its cache takes 2 GB, a large model's checkpoints more.
-_LITTLE_SPACE, _NO_SPACE = 10e9, 1e9
-# How long something on a network may take to answer, in seconds.
-_PATIENCE = 5.0
-# Characters of an error.
-_LONGEST = 200
+# Free bytes below which the disk is a warning and an error. The mini suite with its cache takes 2 GB.
+_LOW_SPACE, _NO_SPACE = 10e9, 1e9
+# Time limit for an answer over the network, in seconds.
+_TIMEOUT = 5.0
+# Maximum length of an error message, in characters.
+_MAX_ERROR = 200
 
 
-class Status(StrEnum):
-    """``error``: something will fail; ``warning``: something may."""
+class Severity(StrEnum):
+    """Severity of a finding: ``error`` if something will fail, ``warning`` if something may."""
 
     ok = "ok"
     warning = "warning"
@@ -45,43 +47,46 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one thing, and what to do about it unless it is fine."""
+    """The result of a check: its subject, its severity, details, and a remedy unless all is well."""
 
     subject: str
-    status: Status
-    found: str
+    severity: Severity
+    detail: str
     to_do: str = ""
 
 
 def examine() -> Iterator[Finding]:
-    """Look at everything, one after the other."""
-    for look in (_python, _environment, _torch, _disk, _git, _parameters):
-        yield look()
+    """Run all checks. Those that use the network run in the background, each for a few seconds at most."""
+    hub = _in_background("hub", _hub, _HUB_ADVICE)
+    for check in (_python, _environment, _torch, _disk, _git):
+        yield check()
+    parameters = _parameters()
+    yield parameters if isinstance(parameters, Finding) else _described(parameters)
     yield from _dvc()
-    yield _mlflow()
-    yield _hub()
+    yield _mlflow(None if isinstance(parameters, Finding) else parameters.suite)
+    yield hub()
 
 
 def _python() -> Finding:
-    # An older one than Tauflow needs does not get here: its own message names what it lacks.
-    return Finding("Python", Status.ok, f"{platform.python_version()} at {sys.executable}")
+    # Always supported: an older Python fails before it gets here.
+    return Finding("Python", Severity.ok, f"{platform.python_version()} at {sys.executable}")
 
 
 def _environment() -> Finding:
     try:
         lines = LOCK.read_text(encoding="utf-8").splitlines()
     except OSError:
-        return Finding("packages", Status.warning, f"no {LOCK} here", "run from the root of the repository")
+        return Finding("packages", Severity.warning, f"no {LOCK} here", "run from the root of the repository")
     locked = [requirement for line in lines if (requirement := _locked(line))]
     wrong = [text for requirement in locked if (text := _wrong_version(requirement))]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        return Finding("packages", Status.warning, f"{', '.join(wrong[:3])}{more}", f"`make setup` installs {LOCK}")
-    return Finding("packages", Status.ok, f"all {len(locked)} of {LOCK}")
+        return Finding("packages", Severity.warning, f"{', '.join(wrong[:3])}{more}", f"`make setup` installs {LOCK}")
+    return Finding("packages", Severity.ok, f"all {len(locked)} of {LOCK}")
 
 
 def _locked(line: str) -> Requirement | None:
-    """The package that a line of the lock pins on this machine; hashes and comments pin none."""
+    """Return the requirement that a line of the lock file pins on this machine, if any."""
     try:
         requirement = Requirement(line.rstrip("\\ "))
     except InvalidRequirement:
@@ -104,50 +109,55 @@ def _wrong_version(requirement: Requirement) -> str | None:
 def _torch() -> Finding:
     try:
         import torch
-    except (ImportError, OSError) as error:  # a library that its own libraries do not fit
-        return Finding("torch", Status.error, _flat(error), "`make setup` installs it")
+    except (ImportError, OSError) as error:  # a shared library may be missing or incompatible
+        return Finding("torch", Severity.error, _flat(error), "`make setup` installs it")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if count:
         names = ", ".join(torch.cuda.get_device_name(index) for index in range(count))
         bf16 = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no bf16"
-        return Finding("torch", Status.ok, f"{torch.__version__}, {count} GPU ({names}), {bf16}")
-    found = f"{torch.__version__}, no GPU, {torch.get_num_threads()} threads"
+        return Finding("torch", Severity.ok, f"{torch.__version__}, {count} GPU ({names}), {bf16}")
+    detail = f"{torch.__version__}, no GPU, {torch.get_num_threads()} threads"
     if torch.version.cuda and shutil.which("nvidia-smi"):
-        return Finding("torch", Status.warning, found, f"CUDA {torch.version.cuda} sees no GPU: check `nvidia-smi`")
-    return Finding("torch", Status.ok, found)
+        return Finding("torch", Severity.warning, detail, f"CUDA {torch.version.cuda} sees no GPU: check `nvidia-smi`")
+    return Finding("torch", Severity.ok, detail)
 
 
 def _disk() -> Finding:
     free = shutil.disk_usage(Path.cwd()).free
-    found = f"{free / 1e9:.0f} GB free"
-    if free < _LITTLE_SPACE:
-        status = Status.error if free < _NO_SPACE else Status.warning
-        return Finding("disk", status, found, "make room: `dvc gc --workspace --all-commits` drops what no commit uses")
-    return Finding("disk", Status.ok, found)
+    detail = f"{free / 1e9:.0f} GB free"
+    if free < _LOW_SPACE:
+        severity = Severity.error if free < _NO_SPACE else Severity.warning
+        return Finding(
+            "disk", severity, detail, "make room: `dvc gc --workspace --all-commits` drops what no commit uses"
+        )
+    return Finding("disk", Severity.ok, detail)
 
 
 def _git() -> Finding:
     if not shutil.which("git"):
-        return Finding("git", Status.error, "not found", "install git")
-    version = _output("git", "--version").removeprefix("git version ")
-    if not _output("git", "rev-parse", "--show-toplevel"):
-        return Finding("git", Status.error, f"{version}, but this is no repository", "clone Tauflow, run from its root")
-    return Finding("git", Status.ok, version)
+        return Finding("git", Severity.error, "not found", "install git")
+    version = (git("--version") or b"").decode().strip().removeprefix("git version ")
+    if not git("rev-parse", "--show-toplevel"):
+        detail = f"{version}, but this is not a repository"
+        return Finding("git", Severity.error, detail, "clone Tauflow and run from its root")
+    if git("-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT") is None:
+        to_do = (
+            "`git config --global user.name NAME` and `user.email ADDRESS`: `dvc exp run` and `git commit` need both"
+        )
+        return Finding("git", Severity.warning, f"{version}, but no identity", to_do)
+    return Finding("git", Severity.ok, version)
 
 
-def _output(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-
-
-def _parameters() -> Finding:
+def _parameters() -> "Parameters | Finding":
     try:
-        params = load_parameters(PARAMETERS, LegalNames(task_names(), model_names()))
+        return load_parameters(PARAMETERS, LegalNames(task_names(), model_names()))
     except UserError as error:
-        return Finding("parameters", Status.error, str(error))
-    found = (
-        f"suite {params.suite}: {len(params.tasks)} tasks, {', '.join(params.models)}, {', '.join(params.paradigms)}"
-    )
-    return Finding("parameters", Status.ok, found)
+        return Finding("parameters", Severity.error, str(error))
+
+
+def _described(params: "Parameters") -> Finding:
+    names = f"{', '.join(params.models)}, {', '.join(params.paradigms)}"
+    return Finding("parameters", Severity.ok, f"suite {params.suite}: {len(params.tasks)} tasks, {names}")
 
 
 def _dvc() -> Iterator[Finding]:
@@ -157,97 +167,141 @@ def _dvc() -> Iterator[Finding]:
     version = metadata.version("dvc")
     try:
         with Repo() as repo:
-            found = f"{version}, {len(repo.index.stages)} stages, cache {repo.cache.local.path}"
-            yield Finding("DVC", Status.ok, found)
+            detail = f"{version}, {len(repo.index.stages)} stages, cache {repo.cache.local.path}"
+            yield Finding("DVC", Severity.ok, detail)
             yield _remote(repo)
     except DvcException as error:
-        yield Finding("DVC", Status.error, f"{version}: {_flat(error)}", "clone Tauflow, run from its root")
+        yield Finding("DVC", Severity.error, f"{version}: {_flat(error)}", "clone Tauflow and run from its root")
 
 
 def _remote(repo: "Repo") -> Finding:
-    """Whether the default remote answers, be it that nothing is there yet.
+    """Check that the default remote answers, even if nothing is there yet.
 
-    It is asked for a listing: whether something exists, clients of storages deny where they cannot reach them.
+    It requests a listing, because an existence check returns false when the storage is unreachable.
     """
-    from dvc.exceptions import DvcException
-
     name = repo.config["core"].get("remote")
     if not name:
-        return Finding("DVC remote", Status.ok, "none; `dvc remote add --default NAME URL` names where artifacts go")
-    try:
+        return Finding("DVC remote", Severity.ok, "none; `dvc remote add --default NAME URL` names where artifacts go")
+
+    def listed() -> str:
         odb = repo.cloud.get_remote_odb()
-        _within(_PATIENCE, lambda: odb.fs.ls(odb.path, detail=False))
+        odb.fs.ls(odb.path, detail=False)
+        return odb.fs.unstrip_protocol(odb.path)
+
+    try:
+        address = _answer(_start(listed))
     except FileNotFoundError:
-        return Finding("DVC remote", Status.ok, f"{name}, nothing there yet")
-    except (DvcException, OSError) as error:
+        return Finding("DVC remote", Severity.ok, f"{name}, nothing there yet")
+    except OSError as error:
         to_do = "check `dvc remote list`, the network and your credentials"
-        return Finding("DVC remote", Status.warning, f"{name}: {_flat(error)}", to_do)
-    return Finding("DVC remote", Status.ok, f"{name}, {odb.fs.unstrip_protocol(odb.path)}")
+        return Finding("DVC remote", Severity.warning, f"{name}: {_flat(error)}", to_do)
+    return Finding("DVC remote", Severity.ok, f"{name}, {address}")
 
 
-def _within(seconds: float, ask: Callable[[], object]) -> None:
-    """Ask something that may never answer.
+@dataclass
+class _Call:
+    """A call in a daemon thread, so that one that hangs does not block the command."""
 
-    Raises:
-        FileNotFoundError: it answered that there is no such thing.
-        OSError: it has not answered in time, or with an error.
-    """
-    answers: list[Exception | None] = []
+    started: float
+    thread: threading.Thread
+    answers: list[object]
+
+
+def _start(function: Callable[[], object]) -> _Call:
+    """Start a call that may hang."""
+    answers: list[object] = []
 
     def run() -> None:
         try:
-            ask()
-            answers.append(None)
-        except Exception as error:  # whatever a storage's client raises
+            answers.append(function())
+        except Exception as error:  # clients of storages, servers and databases raise anything
             answers.append(error)
 
-    # A daemon, which cannot keep the command from ending.
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join(seconds)
-    if not answers:
-        raise TimeoutError(f"no answer within {seconds:g} s")
-    if isinstance(answers[0], FileNotFoundError):
-        raise answers[0]
-    if answers[0] is not None:
-        raise OSError(_flat(answers[0]))
+    return _Call(time.monotonic(), thread, answers)
 
 
-def _mlflow() -> Finding:
+def _answer(call: _Call) -> object:
+    """Return the answer, waiting for at most the time limit.
+
+    Raises:
+        FileNotFoundError: the call raised it.
+        OSError: the call timed out or failed.
+    """
+    call.thread.join(max(0.0, call.started + _TIMEOUT - time.monotonic()))
+    if not call.answers:
+        raise TimeoutError(f"no answer within {_TIMEOUT:g} s")
+    (answer,) = call.answers
+    if isinstance(answer, FileNotFoundError):
+        raise answer
+    if isinstance(answer, Exception):
+        raise OSError(_flat(answer))
+    return answer
+
+
+def _in_background(subject: str, check: Callable[[], Finding], to_do: str) -> Callable[[], Finding]:
+    """Start a check and return a function that waits for its finding, which is a warning if the check times out."""
+    call = _start(check)
+
+    def finding() -> Finding:
+        try:
+            answer = _answer(call)
+        except OSError as error:
+            return Finding(subject, Severity.warning, _flat(error), to_do)
+        assert isinstance(answer, Finding)
+        return answer
+
+    return finding
+
+
+def _mlflow(suite: str | None) -> Finding:
     uri = tracking_uri()
-    if uri.startswith("sqlite:") and not (home() / "mlflow.db").exists() and "MLFLOW_TRACKING_URI" not in os.environ:
-        return Finding("MLflow", Status.ok, f"{metadata.version('mlflow')}, the first stage makes {uri}")
+    database = sqlite_path(uri)
+    if database and not database.exists():
+        return Finding("MLflow", Severity.ok, f"{metadata.version('mlflow')}, the first stage makes {uri}")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", f"{_PATIENCE:g}")
-    from tauflow.mlflow_store import Store
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", f"{_TIMEOUT:g}")
+    from tauflow.tracking.store import Store  # imported before the time limit starts: the import takes seconds
+
+    def look() -> Finding:
+        store = Store.connect()
+        if suite:
+            store.find_experiment(suite)
+        return Finding("MLflow", Severity.ok, f"{metadata.version('mlflow')}, {uri}")
 
     try:
-        Store.connect()
-    except Exception as error:  # whatever a server or database raises
-        to_do = "start the server or unset MLFLOW_TRACKING_URI; stages run without, `tauflow track` logs them later"
-        return Finding("MLflow", Status.warning, f"{uri}: {_flat(error)}", to_do)
-    return Finding("MLflow", Status.ok, f"{metadata.version('mlflow')}, {uri}")
+        answer = look() if database else _answer(_start(look))
+    except Exception as error:  # database drivers raise anything
+        to_do = "stages run without it, and `tauflow track` logs them later"
+        return Finding("MLflow", Severity.warning, f"{uri}: {_flat(error)}", to_do)
+    assert isinstance(answer, Finding)
+    return answer
+
+
+_HUB_ADVICE = "only ViT-B-32, B-16 and L-14 need it: check the network, or set HF_ENDPOINT to a mirror"
 
 
 def _hub() -> Finding:
-    """Any answer will do, be it that there is no such page."""
+    """Check that the hub answers, even with an error such as 404."""
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
-    to_do = "only ViT-B-32, B-16 and L-14 need it: check the network, or set HF_ENDPOINT to a mirror"
     if not endpoint.startswith(("http://", "https://")):
-        return Finding("hub", Status.warning, f"HF_ENDPOINT is {endpoint!r}", "it must begin with http:// or https://")
+        return Finding(
+            "hub", Severity.warning, f"HF_ENDPOINT is {endpoint!r}", "it must begin with http:// or https://"
+        )
     try:
-        with urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=_PATIENCE):
+        with urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=_TIMEOUT):
             pass
     except urllib.error.HTTPError as error:
         if error.code >= 500:
-            return Finding("hub", Status.warning, f"{endpoint}: {_flat(error)}", to_do)
+            return Finding("hub", Severity.warning, f"{endpoint}: {_flat(error)}", _HUB_ADVICE)
     except (OSError, ValueError) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        return Finding("hub", Status.warning, f"{endpoint}: {_flat(reason)}", to_do)
-    return Finding("hub", Status.ok, endpoint)
+        return Finding("hub", Severity.warning, f"{endpoint}: {_flat(reason)}", _HUB_ADVICE)
+    return Finding("hub", Severity.ok, endpoint)
 
 
 def _flat(error: object) -> str:
-    """An error's text as one line, cut where it gets long."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    """Return an error's text as one line of limited length."""
+    text = one_line(error) or type(error).__name__
+    return text if len(text) <= _MAX_ERROR else f"{text[: _MAX_ERROR - 1]}…"

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,7 @@ from hypothesis import settings
 from torch import Tensor, nn
 
 from pipeline.config import (
+    EvaluationSettings,
     Extension,
     FinetuneSettings,
     IntervalSettings,
@@ -23,12 +24,15 @@ from pipeline.config import (
     RegulariserSettings,
 )
 from pipeline.editing import TaskVector
-from pipeline.files import fingerprint
+from pipeline.images import LabelledImages
+from pipeline.io.arrays import fingerprint
 from pipeline.models.checkpoints import Provenance, Space
 from pipeline.models.encoders import ImageEncoder, build_clip
 from pipeline.models.heads import Head
 from pipeline.models.registry import CommittedWeights, ModelDefinition
-from pipeline.tasks import LabelledImages, TaskCard
+from pipeline.tasks import TaskCard
+from tauflow.dvc.composition import compose
+from tests.forks import ForkServer, fork_server
 
 settings.register_profile("tauflow", deadline=None, max_examples=50, derandomize=True)
 settings.load_profile("tauflow")
@@ -43,15 +47,70 @@ TINY_CONFIG = {
     "text_cfg": {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 2},
 }
 
+# Processes of tests take turns in this list: while one reproduces the study of tests/pipeline, others need not wait.
+LONGEST_FIRST = (
+    "pipeline/test_repro.py",
+    "docs/test_tutorial.py",
+    "pipeline/test_paper8.py",
+    "docs/test_how_to.py",
+    "pipeline/test_sequences.py",
+    "pipeline/test_parallel.py",
+    "pipeline/test_promises.py",
+    "pipeline/test_registry.py",
+    "pipeline/test_remotes.py",
+    "pipeline/test_training.py",
+    "pipeline/test_experiments.py",
+    "pipeline/test_files_touched.py",
+    "pipeline/test_tracking.py",
+    "pipeline/test_merged.py",
+    "pipeline/test_imported.py",
+    "pipeline/test_rerun_stage.py",
+    "pipeline/test_closing.py",
+    "pipeline/test_commands.py",
+    "pipeline/test_mistakes.py",
+    "pipeline/test_hub_tasks.py",
+    "pipeline/test_faults.py",
+    "pipeline/test_preload.py",
+    "pipeline/test_failures.py",
+    "pipeline/test_compositions.py",
+    "pipeline/test_plan.py",
+    "report/test_browser.py",
+    "docs/test_site.py",
+    "tracking/test_tracker.py",
+    "cli/test_study_identity.py",
+    "training/test_processes.py",
+)
+
 EncoderFactory = Callable[[], ImageEncoder]
 ImageFactory = Callable[..., LabelledImages]
 VectorFactory = Callable[..., TaskVector]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that no process is left with one of them at the end."""
+    place = {ROOT / "tests" / name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def study_parameters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The parameters of the committed study, whatever the working tree was composed for."""
+    path = tmp_path_factory.mktemp("study") / "params.yaml"
+    compose(ROOT, [], path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    """A process that has imported torch, for stages and commands."""
+    with fork_server(tmp_path_factory.mktemp("forks")) as server:
+        yield server
 
 
 @pytest.fixture
@@ -178,6 +237,12 @@ def intervals() -> IntervalSettings:
 
 
 @pytest.fixture(scope="session")
+def evaluation() -> EvaluationSettings:
+    """Settings for evaluating the tiny encoder in batches that do not divide the images evenly."""
+    return EvaluationSettings(batch_size=7, directions=2, edits=1)
+
+
+@pytest.fixture(scope="session")
 def finetune_settings() -> FinetuneSettings:
     """Hyper-parameters for the tiny encoder."""
     return FinetuneSettings(
@@ -219,7 +284,7 @@ def make_tau_jp() -> Callable[..., RegulariserSettings]:
     def make(
         mode: Literal["cyclic", "strict"] = "cyclic", norm: str = "l2", weight: float = 0.4, batch_size: int = 3
     ) -> RegulariserSettings:
-        others = OtherTasks(tasks=["a", "b"], control="c", mode=mode, batch_size=batch_size)
+        others = OtherTasks(tasks=["a", "b"], control="c", arrivals=None, mode=mode, batch_size=batch_size)
         return RegulariserSettings(name="tau_jp", weight=weight, options={"norm": norm}, others=others)
 
     return make

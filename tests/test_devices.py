@@ -1,11 +1,11 @@
-"""What choosing a device asks of torch, in a process of its own, since it holds for the whole process."""
+"""Torch's settings after a device is chosen; checked in a separate process, since they apply to all of it."""
 
 import subprocess
 import sys
 
 CHECKS = """
 import torch
-from pipeline.devices import prepare_device
+from pipeline.models.devices import prepare_device
 
 torch.set_float32_matmul_precision("medium")
 assert prepare_device("cpu") == torch.device("cpu")

@@ -13,18 +13,8 @@ from hypothesis.extra import numpy as hnp
 from safetensors.numpy import save_file
 
 from pipeline.errors import UserError
-from pipeline.files import (
-    atomic_write,
-    file_sha256,
-    fingerprint,
-    map_arrays,
-    read_arrays,
-    read_json,
-    write_arrays,
-    write_json,
-    write_streamed,
-    write_text,
-)
+from pipeline.io.arrays import fingerprint, map_arrays, read_arrays, write_arrays, write_streamed
+from pipeline.io.files import atomic_write, file_sha256, read_json, write_json, write_text
 
 ARRAYS = {
     "b": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -39,7 +29,7 @@ WRITE = """
 import sys
 from pathlib import Path
 import numpy as np
-from pipeline.files import write_arrays
+from pipeline.io.arrays import write_arrays
 names = {f"name-{i}" for i in range(20)}
 write_arrays(Path(sys.argv[1]), {n: np.full(3, len(n)) for n in names}, {n: n for n in names})
 """
@@ -84,8 +74,8 @@ def test_any_arrays_come_back_bit_by_bit(
 ) -> None:
     path = tmp_path_factory.mktemp("arrays") / "a.safetensors"
     write_arrays(path, arrays, {})
-    found, _ = read_arrays(path)
-    assert {n: (a.dtype, a.shape, a.tobytes()) for n, a in found.items()} == {
+    arrays_read, _ = read_arrays(path)
+    assert {n: (a.dtype, a.shape, a.tobytes()) for n, a in arrays_read.items()} == {
         n: (a.dtype, a.shape, a.tobytes()) for n, a in arrays.items()
     }
 
@@ -93,9 +83,9 @@ def test_any_arrays_come_back_bit_by_bit(
 def test_non_contiguous_arrays_come_back(tmp_path: Path) -> None:
     array = np.arange(12, dtype=np.float32).reshape(3, 4)
     write_arrays(tmp_path / "t", {"t": array.T, "s": array[:, ::2]}, {})
-    found, _ = read_arrays(tmp_path / "t")
-    np.testing.assert_array_equal(found["t"], array.T)
-    np.testing.assert_array_equal(found["s"], array[:, ::2])
+    arrays_read, _ = read_arrays(tmp_path / "t")
+    np.testing.assert_array_equal(arrays_read["t"], array.T)
+    np.testing.assert_array_equal(arrays_read["s"], array[:, ::2])
 
 
 def test_same_content_gives_same_bytes_in_every_process(tmp_path: Path, root: Path) -> None:
@@ -137,7 +127,6 @@ def test_file_is_not_seen_before_it_is_whole(tmp_path: Path) -> None:
         assert not path.exists()
         assert temporary.parent == path.parent  # a rename within one directory is atomic
     assert path.read_text() == "half"
-    assert path.stat().st_mode & 0o777 == 0o644
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -159,9 +148,9 @@ def test_broken_json(tmp_path: Path) -> None:
 
 def test_missing_files(tmp_path: Path) -> None:
     path = tmp_path / "none"
-    for read in (read_arrays, read_json, file_sha256):
+    for reader in (read_arrays, read_json, file_sha256):
         with pytest.raises(UserError, match="no such file") as error:
-            read(path)
+            reader(path)
         assert f"dvc checkout {path}" in one_line(error, path)
 
 
@@ -259,7 +248,7 @@ def memory() -> int:
     return int(line.split()[1]) << 10
 
 
-def test_mapping_takes_no_memory_for_what_is_not_used(tmp_path: Path) -> None:
+def test_mapping_takes_no_memory_for_unused_arrays(tmp_path: Path) -> None:
     path, shape = tmp_path / "a", (96, 1 << 20)
     write_streamed(path, "images", shape, (np.full((1, shape[1]), i, np.uint8) for i in range(96)), {}, {})
     before = memory()
@@ -305,3 +294,48 @@ def test_sha256_of_a_file(tmp_path: Path) -> None:
     # FIPS 180-2, appendix B.1
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert file_sha256(tmp_path / "abc") == expected
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o022, 0o027, 0o077])
+def test_files_have_the_rights_that_the_umask_gives(umask: int, tmp_path: Path) -> None:
+    """A shared group can write with 002, and with 077 no other user can read; the same holds for directories."""
+    before = os.umask(umask)
+    try:
+        write_text(tmp_path / "sub" / "text", "a")
+        write_json(tmp_path / "json", {})
+        write_arrays(tmp_path / "arrays", ARRAYS, METADATA)
+        write_streamed(tmp_path / "streamed", "a", (1,), [np.zeros(1, np.uint8)], {}, {})
+        (tmp_path / "plain").touch()
+    finally:
+        os.umask(before)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) == 5
+    assert {oct(path.stat().st_mode & 0o777) for path in files} == {oct(0o666 & ~umask)}
+    assert oct((tmp_path / "sub").stat().st_mode & 0o777) == oct(0o777 & ~umask)
+
+
+def test_a_file_belongs_to_the_group_of_a_shared_directory(tmp_path: Path) -> None:
+    group = os.getgid() if os.getuid() else 12345
+    os.chown(tmp_path, -1, group)
+    tmp_path.chmod(0o2775)
+    write_text(tmp_path / "text", "a")
+    assert (tmp_path / "text").stat().st_gid == group
+
+
+def test_a_long_name_is_written(tmp_path: Path) -> None:
+    write_text(tmp_path / ("x" * 255), "a")
+    assert [len(path.name) for path in tmp_path.iterdir()] == [255]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 100_000])
+def test_damaged_json_is_one_short_line(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="not valid JSON") as error:
+        read_json(path)
+    assert len(one_line(error, path)) < 500
+
+
+def test_a_directory_in_place_of_json(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="Is a directory"):
+        read_json(tmp_path)

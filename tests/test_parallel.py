@@ -1,4 +1,4 @@
-"""The schedule of stages that run at once, without a cluster; logs; what an attempt leaves behind."""
+"""The queue of stages that run at once, without a cluster; logs; entries left by a killed attempt."""
 
 import json
 import os
@@ -9,66 +9,67 @@ import pytest
 from dvc.repo import Repo
 
 from pipeline.errors import UserError
-from tauflow import attempt, cluster, stage
-from tauflow.logs import STARTED, attempts, error_line, log_file
-from tauflow.parallel import Fate, Schedule, Task, chains
-from tauflow.scale_out import Options
+from tauflow.jobs import attempt, cluster
+from tauflow.jobs.queue import Job, Queue, Status, chain_lengths
+from tauflow.jobs.repro import ReproOptions
+from tauflow.running import stage
+from tauflow.tracking.attempts import STARTED, attempts, error_line, log_file
 
 
-def graph(needs: dict[str, str], gpu: str = "") -> dict[str, Task]:
-    """Tasks called by single letters."""
-    return {name: Task(name, frozenset(of), name in gpu) for name, of in needs.items()}
+def graph(needs: dict[str, str], gpu: str = "") -> dict[str, Job]:
+    """Jobs called by single letters."""
+    return {name: Job(name, frozenset(needed), name in gpu) for name, needed in needs.items()}
 
 
-def names(tasks: list[Task]) -> str:
-    return "".join(task.name for task in tasks)
+def names(jobs: list[Job]) -> str:
+    return "".join(job.name for job in jobs)
 
 
-def test_a_task_starts_when_what_it_needs_is_done() -> None:
-    schedule = Schedule(graph({"a": "", "b": "a", "c": "ab", "d": ""}), 4, 1)
-    assert names(schedule.start()) == "ad"
-    assert names(schedule.start()) == ""
-    assert schedule.end("a", Fate.RAN) == []
-    assert names(schedule.start()) == "b"
-    schedule.end("d", Fate.UNCHANGED)
-    schedule.end("b", Fate.RESTORED)
-    assert names(schedule.start()) == "c"
-    assert not schedule.finished
-    schedule.end("c", Fate.RAN)
-    assert schedule.finished
+def test_a_job_starts_when_its_dependencies_are_done() -> None:
+    queue = Queue(graph({"a": "", "b": "a", "c": "ab", "d": ""}), 4, 1)
+    assert names(queue.start()) == "ad"
+    assert names(queue.start()) == ""
+    assert queue.end("a", Status.RAN) == []
+    assert names(queue.start()) == "b"
+    queue.end("d", Status.UNCHANGED)
+    queue.end("b", Status.RESTORED)
+    assert names(queue.start()) == "c"
+    assert not queue.finished
+    queue.end("c", Status.RAN)
+    assert queue.finished
 
 
-def test_no_more_run_than_there_are_slots_and_gpus() -> None:
-    schedule = Schedule(graph(dict.fromkeys("abcdef", ""), gpu="abce"), 3, 2)
-    assert names(schedule.start()) == "abd"
-    schedule.end("d", Fate.RAN)
-    assert names(schedule.start()) == "f"
-    schedule.end("a", Fate.RAN)
-    assert names(schedule.start()) == "c"
-    schedule.end("f", Fate.RAN)
-    assert names(schedule.start()) == ""  # e needs a GPU
+def test_running_jobs_are_limited_by_slots_and_gpus() -> None:
+    queue = Queue(graph(dict.fromkeys("abcdef", ""), gpu="abce"), 3, 2)
+    assert names(queue.start()) == "abd"
+    queue.end("d", Status.RAN)
+    assert names(queue.start()) == "f"
+    queue.end("a", Status.RAN)
+    assert names(queue.start()) == "c"
+    queue.end("f", Status.RAN)
+    assert names(queue.start()) == ""  # e needs a GPU
 
 
-def test_what_most_waits_for_starts_first() -> None:
-    tasks = graph({"a": "", "b": "", "c": "b", "d": "c"})
-    assert chains(tasks) == {"a": 0, "b": 2, "c": 1, "d": 0}
-    assert names(Schedule(tasks, 1, 0).start()) == "b"
+def test_the_job_with_the_longest_chain_starts_first() -> None:
+    jobs = graph({"a": "", "b": "", "c": "b", "d": "c"})
+    assert chain_lengths(jobs) == {"a": 0, "b": 2, "c": 1, "d": 0}
+    assert names(Queue(jobs, 1, 0).start()) == "b"
 
 
-def test_a_failure_skips_its_dependants_alone() -> None:
-    schedule = Schedule(graph({"a": "", "b": "a", "c": "b", "d": "", "e": "d"}), 1, 1)
-    assert names(schedule.start()) == "a"
-    assert schedule.end("a", Fate.FAILED) == ["b", "c"]
-    assert names(schedule.start()) == "d"
-    schedule.end("d", Fate.RAN)
-    assert names(schedule.start()) == "e"
-    schedule.end("e", Fate.RAN)
-    assert schedule.finished
-    assert schedule.fates["c"] is Fate.SKIPPED
+def test_a_failure_skips_only_its_dependants() -> None:
+    queue = Queue(graph({"a": "", "b": "a", "c": "b", "d": "", "e": "d"}), 1, 1)
+    assert names(queue.start()) == "a"
+    assert queue.end("a", Status.FAILED) == ["b", "c"]
+    assert names(queue.start()) == "d"
+    queue.end("d", Status.RAN)
+    assert names(queue.start()) == "e"
+    queue.end("e", Status.RAN)
+    assert queue.finished
+    assert queue.statuses["c"] is Status.SKIPPED
 
 
 @pytest.mark.parametrize(
-    ("said", "line"),
+    ("output", "line"),
     [
         (
             "Running stage 'a':\n> x\nerror: a: none\nwarning: kept\nERROR: failed to reproduce 'a'",
@@ -78,8 +79,8 @@ def test_a_failure_skips_its_dependants_alone() -> None:
         ("Running stage 'a':\n> false\nERROR: failed to reproduce 'a': exited with 1", "ERROR: failed to reproduce"),
     ],
 )
-def test_the_line_that_says_why_a_stage_failed(said: str, line: str) -> None:
-    assert (error_line(said) or "").startswith(line)
+def test_the_error_line_of_a_failed_stage(output: str, line: str) -> None:
+    assert (error_line(output) or "").startswith(line)
 
 
 def test_the_attempts_at_a_stage_are_read_from_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,35 +91,33 @@ def test_the_attempts_at_a_stage_are_read_from_its_log(tmp_path: Path, monkeypat
     assert attempts("sub/dvc.yaml:a") == ["1f GPU 0", "2e"]
 
 
-def test_what_a_killed_attempt_held_is_forgotten_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_entries_of_the_killed_attempt_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Repo.init(no_scm=True).close()
-    dead = {"pid": os.getpid(), "cmd": "tauflow.attempt train@a"}  # a number that lives: of another process
-    other = {"pid": os.getpid(), "cmd": "tauflow.attempt train@ab"}
+    dead = {"pid": os.getpid(), "cmd": "tauflow.jobs.attempt train@a"}  # the ID of a running process, but another one
+    other = {"pid": os.getpid(), "cmd": "tauflow.jobs.attempt train@ab"}
     path = Path(".dvc", "tmp", "rwlock")
     path.write_text(json.dumps({"write": {"/x": dead, "/y": other}, "read": {"/i": [dead, other], "/j": [dead]}}))
-    attempt.forget_dead("train@a")
+    attempt.remove_stale_entries("train@a")
     assert json.loads(path.read_text()) == {"write": {"/y": other}, "read": {"/i": [other]}}
 
 
-def test_the_options_of_dvc_repro_that_make_no_sense_are_refused() -> None:
-    options = Options(2, None, None, ("report", "-f"))
+def test_unsupported_options_of_dvc_repro_are_refused() -> None:
+    options = ReproOptions(2, None, None, ("report", "-f"))
     assert options.force
     assert options.targets == ["report"]
     with pytest.raises(UserError, match="--downstream"):
-        _ = Options(2, None, None, ("--downstream", "report")).targets
+        _ = ReproOptions(2, None, None, ("--downstream", "report")).targets
 
 
-def test_without_ray_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_ray_is_one_line_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"pip install 'tauflow\[cluster\]'"):
+    with pytest.raises(UserError, match=r"pip install ray"):
         cluster.check_installed()
 
 
 def test_all_stages_of_a_command_belong_to_one_parent_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(stage.INVOCATION, "tauflow repro --jobs, yesterday")
-    assert stage._invocation() == ("tauflow repro --jobs, yesterday",) * 2
+    assert stage._invocation(None) == ("tauflow repro --jobs, yesterday",) * 2
     monkeypatch.delenv(stage.INVOCATION)
-    assert stage._invocation() != ("tauflow repro --jobs, yesterday",) * 2
+    assert stage._invocation(None) != ("tauflow repro --jobs, yesterday",) * 2

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from pipeline.measurements import select
-from tauflow.composition import compose
-from tauflow.literature import published_results
+from tauflow.comparing.literature import published_results
+from tauflow.dvc.composition import compose
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reproducing.md"
@@ -38,11 +38,11 @@ def table(benchmark: str, setting: str, metrics: tuple[str, str]) -> str:
 
 
 def cell(rows: pd.DataFrame, metrics: tuple[str, str]) -> str:
-    found = []
+    parts = []
     for metric in metrics:
         values = select(rows, metric=metric)["percent"].tolist()
-        found.append(f"{values[0]:g}" if values else "–")
-    return " / ".join(found) if found != ["–", "–"] else "–"
+        parts.append(f"{values[0]:g}" if values else "–")
+    return " / ".join(parts) if parts != ["–", "–"] else "–"
 
 
 @pytest.mark.parametrize("title", TABLES)
@@ -70,3 +70,17 @@ def test_commands_compose(tmp_path: Path) -> None:
         overrides = re.findall(r"-S '?([^\s']+)'?", command)
         assert overrides
         compose(ROOT, [override for override in overrides if override != "seed=0,1,2"], tmp_path / "params.yaml")
+
+
+def test_figures_of_merging_are_the_published_ones() -> None:
+    """Every row of a merging method, and FusionBench's sum."""
+    published = select(published_results(), benchmark="addition")
+    merged = published.loc[
+        published["paradigm"].str.startswith("standard_") | (published["paper"] == "Tang et al. 2024")
+    ]
+    text = PAGE.read_text(encoding="utf-8")
+    alphas = {"": "1", "val": "chosen on val"}
+    for (paper, method), rows in merged.groupby(["paper", "method"], sort=False):
+        (tuned_on,) = set(rows["tuned_on"])
+        cells = [cell(select(rows, model=model), ("accuracy", "normalized")) for model in MODELS]
+        assert f"| {paper} | {method} | {alphas.get(tuned_on, tuned_on)} | {' | '.join(cells)} |" in text

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tauflow.composition import compose
+from tauflow.dvc.composition import compose
 from tools.sweep import SWEEPS, TABLES, Trial, choose, combinations, read_trials
 
 # The other sweeps choose nothing.
@@ -39,7 +39,7 @@ def test_every_combination_is_tried() -> None:
 
 
 @pytest.mark.parametrize("suite", SUITES)
-def test_the_configuration_holds_what_was_chosen(suite: str, tmp_path: Path) -> None:
+def test_the_configuration_holds_the_choice(suite: str, tmp_path: Path) -> None:
     compose(Path(), [f"suite={suite}", "paradigm=all"], tmp_path / "params.yaml")
     composed = yaml.safe_load((tmp_path / "params.yaml").read_text())
     sweeps = yaml.safe_load((SWEEPS / f"{suite}.yaml").read_text())
@@ -49,7 +49,7 @@ def test_the_configuration_holds_what_was_chosen(suite: str, tmp_path: Path) -> 
         assert {trial.overrides for trial in of_paradigm} >= set(combinations(sweep))
         for override in choose(of_paradigm).overrides.split():
             key, value = override.split("=")
-            found = composed
+            entry = composed
             for part in key.split("."):
-                found = found[part]
-            assert found == float(value), key
+                entry = entry[part]
+            assert entry == float(value), key

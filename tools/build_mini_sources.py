@@ -20,7 +20,7 @@ import numpy as np
 import typer
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.files import atomic_write
+from pipeline.io.files import atomic_write
 from pipeline.sources.mini.icons import ICONS
 from pipeline.sources.mini.near_duplicates import first_of_each
 from tools.mini_packages import Packages
@@ -46,7 +46,7 @@ def save(path: Path, **arrays: np.ndarray) -> None:
 
 
 def sprite(image: Image.Image, size: int = SIZE) -> np.ndarray:
-    """``image`` fitted into ``size`` × ``size`` RGBA, centred, colours zero where transparent."""
+    """Return ``image`` fitted into ``size`` × ``size`` RGBA, centred, colours zero where transparent."""
     scale = size / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
     small = np.asarray(image.convert("RGBA").resize((width, height), Image.Resampling.BOX))
@@ -58,13 +58,13 @@ def sprite(image: Image.Image, size: int = SIZE) -> np.ndarray:
 
 
 def on_white(rgba: np.ndarray) -> np.ndarray:
-    """RGBA sprites ``[n, size, size, 4]`` on white, as ``[n, 3, size, size]``."""
+    """Return RGBA sprites ``[n, size, size, 4]`` on white, as ``[n, 3, size, size]``."""
     alpha = rgba[..., 3:].astype(np.float32) / 255
     return np.rint(rgba[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8).transpose(0, 3, 1, 2)
 
 
 def build_emoji(packages: Packages, out: Path) -> None:
-    """Concepts that both vendors draw; the 'clean' sheets hold no other vendor's fallback images."""
+    """Save concepts that both vendors draw; the 'clean' sheets do not contain other vendors' fallback images."""
     cells: dict[str, Image.Image] = {}
     entries: list[dict[str, Any]] = []
     for vendor in ("google", "twitter"):
@@ -92,7 +92,7 @@ def build_emoji(packages: Packages, out: Path) -> None:
 
 
 def clipart_sprite(path: Path) -> np.ndarray | None:
-    """The drawing in a file; None if it is a poster of hundreds of megapixels, a thin line or almost empty."""
+    """Return the drawing in a file; None if it has hundreds of megapixels, is a thin line or almost empty."""
     try:
         with Image.open(path) as image:
             drawing = sprite(image) if max(image.size) <= 8 * min(image.size) else None
@@ -102,7 +102,7 @@ def clipart_sprite(path: Path) -> np.ndarray | None:
 
 
 def build_clipart(packages: Packages, out: Path) -> None:
-    """All useful folders of Open Clip Art, without near-duplicates."""
+    """Save all useful folders of Open Clip Art, without near-duplicates."""
     root = packages.debian("openclipart-png") / "usr/share/openclipart/png"
     files = [path for path in sorted(root.rglob("*.png")) if not CLIPART_SKIPPED.match(str(path.relative_to(root)))]
     sprites, paths = [], []
@@ -118,7 +118,7 @@ def build_clipart(packages: Packages, out: Path) -> None:
 
 
 def idx_images(path: Path, size: int) -> np.ndarray:
-    """The first ``size`` items of a gzipped IDX file."""
+    """Return the first ``size`` items of a gzipped IDX file."""
     raw = gzip.decompress(path.read_bytes())
     dimensions = [int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(raw[3])]
     data = np.frombuffer(raw, dtype=np.uint8, offset=4 + 4 * raw[3]).reshape(dimensions)
@@ -126,7 +126,7 @@ def idx_images(path: Path, size: int) -> np.ndarray:
 
 
 def build_fashion(packages: Packages, out: Path) -> None:
-    """The first images of Fashion-MNIST's own train and test files."""
+    """Save the first images of Fashion-MNIST's own train and test files."""
     root = packages.debian("dataset-fashion-mnist") / "usr/share/datasets/fashion-mnist"
     arrays = {}
     for split, file, size in (("train", "train", 2500), ("test", "t10k", 2000)):
@@ -136,7 +136,7 @@ def build_fashion(packages: Packages, out: Path) -> None:
 
 
 def build_optdigits(packages: Packages, out: Path) -> None:
-    """scikit-learn's copy of the writer-independent test set of UCI optdigits, in its order; values 0 to 16."""
+    """Save scikit-learn's copy of the writer-independent test set of UCI optdigits, in its order; values 0 to 16."""
     table = np.loadtxt(
         packages.python("scikit-learn", "sklearn/datasets/data/digits.csv.gz"), delimiter=",", dtype=np.uint8
     )
@@ -144,7 +144,7 @@ def build_optdigits(packages: Packages, out: Path) -> None:
 
 
 def glyph(font: ImageFont.FreeTypeFont, character: str) -> np.ndarray:
-    """``character`` in white on black, its ink at most 26 pixels wide and high, centred."""
+    """Return ``character`` in white on black, its ink at most 26 pixels wide and high, centred."""
     canvas = Image.new("L", (800, 800))
     ImageDraw.Draw(canvas).text((400, 400), character, fill=255, font=font, anchor="mm")
     box = canvas.getbbox()
@@ -159,7 +159,7 @@ def glyph(font: ImageFont.FreeTypeFont, character: str) -> np.ndarray:
 
 
 def font_faces(package: Path, count: int) -> Iterator[tuple[str, ImageFont.FreeTypeFont]]:
-    """At most ``count`` families of a font package, one face each, the most regular one."""
+    """Yield at most ``count`` families of a font package with the most regular face of each."""
     families: dict[str, list[tuple[int, str, ImageFont.FreeTypeFont]]] = {}
     for path in sorted(path for path in package.rglob("*") if path.suffix.lower() in {".ttf", ".otf"}):
         if path.is_symlink():
@@ -173,7 +173,7 @@ def font_faces(package: Path, count: int) -> Iterator[tuple[str, ImageFont.FreeT
 
 
 def build_glyphs(packages: Packages, out: Path) -> None:
-    """Digits and letters of every font family in the lock whose package is under the OFL or the Apache licence."""
+    """Save digits and letters of every font family in the lock whose package is under the OFL or the Apache licence."""
     names, bank = [], []
     for package in sorted(name for name in packages.lock if name.startswith("fonts-")):
         root = packages.debian(package)
@@ -195,13 +195,13 @@ def build_glyphs(packages: Packages, out: Path) -> None:
 
 
 def icon_word(name: str) -> str:
-    """The concept of an icon name such as ``home-outline`` or ``20-filled-house``; empty if not one plain word."""
+    """Return the concept of an icon name such as ``home-outline`` or ``20-filled-house``; empty if not one word."""
     words = [word for word in name.split("-") if not ICON_STYLE.fullmatch(word)]
     return words[0] if len(words) == 1 else ""
 
 
 def draw_icon(body: str, icon: dict[str, Any], default: dict[str, Any]) -> np.ndarray:
-    """The ink of an icon, uint8 ``[32, 32]``."""
+    """Return the ink of an icon, uint8 ``[32, 32]``."""
     width, height = (icon.get(side, default.get(side, 16)) for side in ("width", "height"))
     left, top = (icon.get(side, default.get(side, 0)) for side in ("left", "top"))
     svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{left} {top} {width} {height}" color="black">{body}</svg>'
@@ -214,7 +214,7 @@ def draw_icon(body: str, icon: dict[str, Any], default: dict[str, Any]) -> np.nd
 
 
 def build_icons(packages: Packages, out: Path) -> None:
-    """One-colour icons of everyday things from the freely licensed icon sets, without near-duplicates."""
+    """Save one-colour icons of everyday things from the freely licensed icon sets, without near-duplicates."""
     root = packages.npm("@iconify/json") / "package/json"
     words = {word: label for label, (_, synonyms) in enumerate(ICONS) for word in synonyms}
     images, labels, sets = [], [], []

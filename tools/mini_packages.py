@@ -1,4 +1,4 @@
-"""The original packages of the mini suite's sources: downloaded once, checked against the lock, unpacked."""
+"""Download, verify and unpack the original packages of the mini suite's sources."""
 
 import hashlib
 import importlib.metadata
@@ -17,19 +17,19 @@ class Packages:
     relock: bool
 
     def npm(self, name: str) -> Path:
-        """The unpacked npm package ``name``."""
+        """Return the directory of the unpacked npm package ``name``."""
         spec = f"{name}@{self.lock[name]['version']}"
         filename = f"{name.removeprefix('@').replace('/', '-')}-{self.lock[name]['version']}.tgz"
         return self._unpack(name, filename, ["npm", "pack", "--silent", spec])
 
     def debian(self, name: str) -> Path:
-        """The unpacked Debian package ``name``."""
+        """Return the directory of the unpacked Debian package ``name``."""
         version = self.lock[name]["version"]
         filename = f"{name}_{version.replace(':', '%3a')}_all.deb"
         return self._unpack(name, filename, ["apt-get", "download", "-qq", f"{name}={version}"])
 
     def python(self, name: str, path: str) -> Path:
-        """A file of the installed Python package ``name``; the lock pins this file."""
+        """Return the file of the installed Python package ``name`` that the lock pins."""
         return self._checked(name, Path(str(importlib.metadata.distribution(name).locate_file(path))))
 
     def _unpack(self, name: str, filename: str, command: list[str]) -> Path:

@@ -2,9 +2,8 @@
 
     python -m tools.pretrain_mini_clip --out data/mini/mini-clip.safetensors
 
-Writes the weights (both towers), beside them a .json that says how they came about and a .csv with the course of the
-training, and prints the weights' SHA-256. After Ctrl-C, the same command with --resume goes on from the last
-checkpoint.
+Writes the weights (both towers), a .json with their provenance and a .csv with the course of the training, and prints
+the weights' SHA-256. After Ctrl-C, the same command with --resume continues from the last checkpoint.
 """
 
 import csv
@@ -18,10 +17,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from safetensors.torch import save_file
 
 from pipeline.errors import UserError
-from pipeline.files import atomic_write, file_sha256, write_json, write_text
+from pipeline.io.files import atomic_write, file_sha256, write_json, write_text
 from pipeline.pretraining import pretrain as training
 
-DEFAULT = training.Recipe()
+DEFAULT = training.Settings()
 
 
 def main(
@@ -31,12 +30,12 @@ def main(
     seed: Annotated[int, typer.Option(min=0, help="of corpus, initial weights and batches")] = DEFAULT.seed,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; the bytes depend on it")] = DEFAULT.threads,
     sources: Annotated[Path, typer.Option(help="the committed sources")] = Path("data/mini"),
-    resume: Annotated[bool, typer.Option(help="go on from the last checkpoint")] = False,
+    resume: Annotated[bool, typer.Option(help="continue from the last checkpoint")] = False,
     evaluate_every: Annotated[int, typer.Option(min=1, help="steps between zero-shot evaluations")] = 1000,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="steps between checkpoints")] = 250,
 ) -> None:
     """Pre-train mini-clip."""
-    recipe = training.Recipe(steps=steps, pairs=pairs, seed=seed, threads=threads)
+    settings = training.Settings(steps=steps, pairs=pairs, seed=seed, threads=threads)
     checkpoint, log = out.with_suffix(".checkpoint.pt"), out.with_suffix(".csv")
     started = time.perf_counter()
     course = _read_course(log) if resume else []
@@ -45,24 +44,24 @@ def main(
         shown = bar.add_task("rendering the corpus", total=steps)
         losses: list[float] = []
 
-        def report(progress: training.Progress) -> None:
-            losses.append(progress.loss)
-            bar.update(shown, completed=progress.step, description=f"loss {sum(losses[-50:]) / len(losses[-50:]):.3f}")
-            if progress.accuracies:
-                row = {"step": progress.step, "loss": sum(losses) / len(losses), "logit_scale": progress.scale}
-                row |= progress.accuracies
-                course[:] = [kept for kept in course if int(kept["step"]) < progress.step]
+        def report(step: training.StepReport) -> None:
+            losses.append(step.loss)
+            bar.update(shown, completed=step.step, description=f"loss {sum(losses[-50:]) / len(losses[-50:]):.3f}")
+            if step.accuracies:
+                row = {"step": step.step, "loss": sum(losses) / len(losses), "logit_scale": step.scale}
+                row |= step.accuracies
+                course[:] = [kept for kept in course if int(kept["step"]) < step.step]
                 course.append({name: f"{value:.4f}" if name != "step" else str(value) for name, value in row.items()})
                 _write_course(log, course)
                 bar.console.print(" ".join(f"{name} {value}" for name, value in course[-1].items()))
                 losses.clear()
 
         try:
-            state = training.pretrain(recipe, sources, checkpoint, resume, evaluate_every, checkpoint_every, report)
+            state = training.pretrain(settings, sources, checkpoint, resume, evaluate_every, checkpoint_every, report)
         except (ValueError, UserError) as error:
             raise SystemExit(f"error: {error}") from None
         except KeyboardInterrupt:
-            raise SystemExit(f"stopped; go on with --resume from {checkpoint}") from None
+            raise SystemExit(f"stopped; continue with --resume from {checkpoint}") from None
     with atomic_write(out) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary)
     digest = file_sha256(out)

@@ -1,9 +1,9 @@
-"""Pictures of the report for the README, taken by a real browser.
+"""Take pictures of the report for the README with a real browser.
 
     .venv/bin/python -m tools.report_screenshots
 
-Opens reports/index.html of the last run without a network, and writes docs/images/report.png, its top, and
-docs/images/report_heatmaps.png, its heatmaps in dark. Needs Debian's chromium, or another one named in $CHROMIUM.
+Opens reports/index.html of the last run without a network, and writes docs/images/report.png (the top of the page) and
+docs/images/report_heatmaps.png (the heatmaps in the dark scheme). Needs chromium: Debian's, or the one in $CHROMIUM.
 """
 
 import os
@@ -15,8 +15,8 @@ import typer
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
+from artifacts import layout
 from pipeline.errors import UserError
-from tauflow import layout
 
 IMAGES = Path("docs/images")
 _WIDTH = 1280
@@ -26,7 +26,7 @@ def main(page: Path = layout.REPORT, images: Path = IMAGES) -> None:
     """Take the pictures."""
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if chromium is None:
-        raise UserError("no chromium: install Debian's package of that name, or name one in $CHROMIUM")
+        raise UserError("no chromium found; install Debian's package chromium, or set $CHROMIUM to its path")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         _take(browser, page, images / "report.png", "light", "h1", 1400)
@@ -35,7 +35,7 @@ def main(page: Path = layout.REPORT, images: Path = IMAGES) -> None:
 
 
 def _take(browser: Browser, page: Path, image: Path, scheme: Literal["light", "dark"], top: str, height: int) -> None:
-    """A picture that begins with the first element of a kind; 256 colours, which is a third of the bytes."""
+    """Write a picture that starts at the first matching element, with 256 colours, a third of the bytes."""
     context = browser.new_context(viewport={"width": _WIDTH, "height": height}, color_scheme=scheme, offline=True)
     opened = context.new_page()
     opened.goto(page.resolve().as_uri())

@@ -3,12 +3,13 @@
     .venv/bin/python -m tools.rerun_stage addition@mini-clip-standard
 
 Missing inputs are pulled from the DVC remote, or made with --upstream. A metric may move within its interval in the
-committed reports/results.csv; where it has none there (a chosen α, an accuracy on val), by --tolerance. Prints
-Markdown, DVC's own output goes to stderr; exit code 0: all inside, 1: not all, 2: there is nothing to compare.
+committed reports/results.csv or, without an interval (an accuracy on val), by --tolerance. A chosen α that moved, and
+metrics that depend on it, are reported and do not fail. Prints Markdown; DVC's output goes to stderr. Exit code 0:
+nothing failed, 1: a metric failed, 2: there is nothing to compare.
 """
 
 import difflib
-import io
+import json
 import math
 import os
 import subprocess
@@ -24,47 +25,82 @@ import yaml
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
-from pipeline.errors import UserError
-from pipeline.measurements import MEAN, select
-from tauflow.layout import REPORTS, RESULTS
-from tauflow.workspace import program_path
-from tools.compare_results import GONE, INSIDE, NEW, OUTSIDE, SAME, interval, number, passes, table
+from artifacts.layout import REPORTS, RESULTS
+from artifacts.workspace import program_path
+from pipeline.errors import UserError, one_line
+from pipeline.measurements import MEAN, parse_measurements, select
+from tauflow.comparing.judging import (
+    CHOSEN,
+    FOLLOWS,
+    GONE,
+    INSIDE,
+    NEW,
+    OUTSIDE,
+    SAME,
+    interval,
+    markdown_table,
+    number,
+    passes,
+)
+from tauflow.comparing.revisions import HEAD, read_text
+from tauflow.dvc.lockfile import flatten
 
 if TYPE_CHECKING:
     from dvc.output import Output
     from dvc.stage import Stage
 
 LOCK = Path("dvc.lock")
+# Metrics of the edits whose coefficients are chosen, by section of a paradigm's alpha.json.
+FOLLOWING = {
+    "addition": ("addition.tuned.", "val.accuracy", "val.normalized"),
+    "per_task": ("addition.per_task.",),
+    "negation": ("negation.tuned.",),
+}
 
 
 @dataclass(frozen=True)
 class Change:
-    """A metric as committed and now, and what it may be."""
+    """A metric as committed and now, and its interval.
+
+    Args:
+        choice: whether it is a chosen α.
+        another_choice: whether it is a metric of an edit whose α is not the committed one.
+    """
 
     metric: str
     committed: float | None
     new: float | None
     low: float | None
     high: float | None
+    choice: bool = False
+    another_choice: bool = False
 
     @property
     def verdict(self) -> str:
-        """One of those of :mod:`tools.compare_results`."""
+        """One of the verdicts of :mod:`tauflow.comparing.judging`."""
         if self.committed is None or self.low is None or self.high is None:
             return NEW
         if self.new is None:
             return GONE
         if self.new == self.committed or (math.isnan(self.new) and math.isnan(self.committed)):
             return SAME
-        return INSIDE if self.low <= self.new <= self.high else OUTSIDE
+        if self.choice and not math.isnan(self.new):
+            return CHOSEN
+        if self.low <= self.new <= self.high:
+            return INSIDE
+        return FOLLOWS if self.another_choice else OUTSIDE
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a re-run needs to know of a stage.
+class StageFiles:
+    """The inputs and metrics of a stage to run again.
 
-    cached, absent: the outputs of others that it reads and that are not there, apart by whether the cache has them.
-    makers: the stages that make the absent ones.
+    Args:
+        cached: missing inputs that the cache has.
+        absent: missing inputs that the cache does not have.
+        makers: the stages that make the absent inputs.
+        metrics: its metrics files.
+        has_remote: whether DVC has a default remote.
     """
 
     cached: tuple[str, ...]
@@ -74,8 +110,8 @@ class Plan:
     has_remote: bool
 
 
-def plan(name: str) -> Plan:
-    """Look a stage up in the DAG.
+def stage_files(name: str) -> StageFiles:
+    """Return what a re-run of a stage needs.
 
     Raises:
         UserError: there is no such stage under the present parameters, or DVC cannot read the DAG.
@@ -89,7 +125,7 @@ def plan(name: str) -> Plan:
             stage = stages[name]
             missing = [out for out in _inputs(repo, stage) if not out.exists]
             absent = [out for out in missing if out.changed_cache()]
-            return Plan(
+            return StageFiles(
                 cached=tuple(out.def_path for out in missing if out not in absent),
                 absent=tuple(out.def_path for out in absent),
                 makers=tuple(dict.fromkeys(out.stage.addressing for out in absent)),
@@ -97,7 +133,7 @@ def plan(name: str) -> Plan:
                 has_remote="remote" in repo.config["core"],
             )
     except DvcException as error:
-        raise UserError(" ".join(str(error).split())) from None
+        raise UserError(one_line(error)) from None
 
 
 def _is_committed_json(out: "Output") -> bool:
@@ -105,7 +141,7 @@ def _is_committed_json(out: "Output") -> bool:
 
 
 def _inputs(repo: Repo, stage: "Stage") -> Iterator["Output"]:
-    """The cached outputs that a stage depends on, those below a directory it depends on included."""
+    """Yield the cached outputs that a stage depends on, including those below a directory it depends on."""
     paths = [Path(dep.fs_path) for dep in stage.deps]
     for out in repo.index.outs:
         path = Path(out.fs_path)
@@ -113,32 +149,32 @@ def _inputs(repo: Repo, stage: "Stage") -> Iterator["Output"]:
             yield out
 
 
-def bring(found: Plan, remote: str | None, upstream: bool) -> None:
-    """Get the missing inputs: from the cache, then from the remote or by running what makes them.
+def fetch_inputs(files: StageFiles, remote: str | None, upstream: bool) -> None:
+    """Get the missing inputs: from the cache, then from the remote or by running the stages that make them.
 
     Raises:
-        UserError: they are nowhere to be had.
+        UserError: there is no remote, and ``upstream`` is false.
     """
-    if found.cached:  # `dvc pull` would ask the remote for these too
-        dvc("checkout", "--", *found.cached)
-    if not found.absent:
+    if files.cached:  # `dvc pull` would request these from the remote as well
+        dvc("checkout", "--", *files.cached)
+    if not files.absent:
         return
-    if remote or found.has_remote:
-        dvc("pull", *(("--remote", remote) if remote else ()), "--", *found.absent)
+    if remote or files.has_remote:
+        dvc("pull", *(("--remote", remote) if remote else ()), "--", *files.absent)
     elif upstream:
-        dvc("repro", "--", *found.makers)
+        dvc("repro", "--", *files.makers)
     else:
         raise UserError(
-            f"{found.absent[0]} and what else it reads are neither here nor in the cache; set a remote "
+            f"{files.absent[0]} and what else it reads are neither here nor in the cache; set a remote "
             "(`dvc remote add --local --default ci URL`), or make them with --upstream"
         )
 
 
 def dvc(*arguments: str) -> None:
-    """A ``dvc`` command, its output on stderr.
+    """Run a ``dvc`` command, with its output on stderr.
 
     Raises:
-        UserError: it failed, and has said why.
+        UserError: it failed; its output says why.
     """
     environment = {**os.environ, "PATH": program_path(os.environ.get("PATH", ""))}
     command = [sys.executable, "-m", "dvc", *arguments]
@@ -148,59 +184,66 @@ def dvc(*arguments: str) -> None:
 
 
 def changes(metrics: Sequence[str], intervals: Mapping[str, tuple[float, float, float]], tol: float) -> list[Change]:
-    """The metrics of HEAD and of the working tree, with what they may be.
+    """Return the metrics of HEAD and of the working tree, with the intervals that they may be in.
 
     Args:
-        metrics: the files.
-        intervals: of each metric, the value to which the interval belongs, and its bounds.
-        tol: how far a metric may move that has none.
+        metrics: the metrics files.
+        intervals: by metric, the value that the interval belongs to, and its bounds.
+        tol: how far a metric without an interval may move.
     """
-    found = []
+    changed = []
     with Repo() as repo:
         compared = repo.metrics.diff("HEAD", targets=list(metrics), all=True) if metrics else {}
     for path, values in sorted(compared.get("diff", {}).items()):
         directory = Path(path).parent.relative_to(REPORTS)
+        moved = _moved_metrics(directory)
         for key, pair in sorted(values.items()):
             name, old = f"{directory}/{key}", pair.get("old")
             value, low, high = intervals.get(name, (None, None, None))
-            if old is not None and value != old:  # none, or that of a table that was not committed with the metric
+            if old is not None and value != old:  # none, or of a table that was not committed with the metric
                 low, high = old - tol, old + tol
-            found.append(Change(name, old, pair.get("new"), low, high))
-    return found
+            changed.append(Change(name, old, pair.get("new"), low, high, _is_choice(key), key.startswith(moved)))
+    return changed
+
+
+def _is_choice(key: str) -> bool:
+    return key.startswith("alpha.") or key.endswith(".alpha")
+
+
+def _moved_metrics(directory: Path) -> tuple[str, ...]:
+    """Return the prefixes of a paradigm's metrics whose α is not the committed one."""
+    path = REPORTS / directory / "alpha.json"
+    before, after = (json.loads(read_text(revision, path) or "{}").get("alpha", {}) for revision in (HEAD, None))
+    old, new = dict(flatten(before)), dict(flatten(after))
+    sections = {key.partition(".")[0] for key in old.keys() & new.keys() if old[key] != new[key]}
+    return tuple(prefix for section in sections for prefix in FOLLOWING.get(section, ()))
 
 
 def named_intervals(results: pd.DataFrame) -> dict[str, tuple[float, float, float]]:
-    """Value and interval of every mean over tasks, by the name under which its stage has it among its metrics."""
-    found = {}
-    for row in select(results, task=MEAN).dropna(subset="ci_low").to_dict("records"):
-        key = ".".join(row[part] for part in ("benchmark", "setting", "metric") if row[part] != "none")
-        found[f"{row['model']}/{row['paradigm']}/{key}"] = (row["value"], row["ci_low"], row["ci_high"])
-    return found
-
-
-def committed(path: Path) -> str | None:
-    """The text of a file at HEAD, ``None`` if it has none."""
-    command = ["git", "cat-file", "blob", f"HEAD:./{path.as_posix()}"]
-    result = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
-    return result.stdout if result.returncode == 0 else None
+    """Return value and interval of every mean over tasks, by its name among the metrics of its stage."""
+    intervals, parts = {}, ("benchmark", "method", "setting", "metric")
+    for row in select(results, scope=MEAN).dropna(subset="ci_low").to_dict("records"):
+        key = ".".join(row[part] for part in parts if row[part] not in ("none", ""))
+        intervals[f"{row['model']}/{row['paradigm']}/{key}"] = (row["value"], row["ci_low"], row["ci_high"])
+    return intervals
 
 
 def locked_outs(lock: str | None, stage: str) -> dict[str, str]:
-    """The hash of every output of a stage, from the text of ``dvc.lock``."""
+    """Return the hash of every output of a stage, from the text of ``dvc.lock``."""
     entry: dict[str, Any] = (yaml.safe_load(lock) if lock else {}).get("stages", {}).get(stage, {})
     return {item["path"]: item["md5"] for item in entry.get("outs", [])}
 
 
-def markdown(stage: str, found: Sequence[Change], before: Mapping[str, str], after: Mapping[str, str]) -> str:
-    """Metrics, then the stage's files: the same bytes or not."""
-    verdict = "" if not found else ": " + ("all metrics inside" if passes(c.verdict for c in found) else "**moved**")
+def markdown(stage: str, changed: Sequence[Change], before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    """Return a table of metrics, then one of the stage's files: the same bytes or not."""
+    verdict = "" if not changed else ": " + ("nothing failed" if passes(c.verdict for c in changed) else "**moved**")
     lines = [f"## {stage}{verdict}", ""]
-    if found:
+    if changed:
         titles = ["metric", "committed", "allowed", "new", ""]
-        cells = [[c.metric, number(c.committed), interval(c.low, c.high), number(c.new), c.verdict] for c in found]
-        lines += [*table(titles, cells), ""]
+        cells = [[c.metric, number(c.committed), interval(c.low, c.high), number(c.new), c.verdict] for c in changed]
+        lines += [*markdown_table(titles, cells), ""]
     files = [[path, "the same bytes" if before.get(path) == md5 else "other bytes"] for path, md5 in after.items()]
-    return "\n".join([*lines, *table(["file", "against HEAD"], files)])
+    return "\n".join([*lines, *markdown_table(["file", "against HEAD"], files)])
 
 
 def main(
@@ -209,18 +252,18 @@ def main(
     upstream: Annotated[bool, typer.Option("--upstream", help="Without a remote, make missing inputs.")] = False,
     tolerance: Annotated[float, typer.Option(min=0.0, help="For metrics without an interval.")] = 0.01,
 ) -> None:
-    """Run STAGE again, and say how its metrics moved."""
+    """Run STAGE again and report how its metrics moved."""
     try:
-        found = plan(stage)
-        results, before = committed(RESULTS), locked_outs(committed(LOCK), stage)
-        intervals = named_intervals(pd.read_csv(io.StringIO(results))) if results else {}
-        bring(found, remote, upstream)
+        files = stage_files(stage)
+        results, before = read_text(HEAD, RESULTS), locked_outs(read_text(HEAD, LOCK), stage)
+        intervals = named_intervals(parse_measurements(results, str(RESULTS))) if results else {}
+        fetch_inputs(files, remote, upstream)
         dvc("repro", "--single-item", "--force", "--", stage)
     except UserError as error:
         print(f"error: {stage}: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
     after = locked_outs(LOCK.read_text(encoding="utf-8"), stage)
-    moved = changes(found.metrics, intervals, tolerance)
+    moved = changes(files.metrics, intervals, tolerance)
     print(markdown(stage, moved, before, after))
     raise typer.Exit(0 if passes(change.verdict for change in moved) else 1)
 

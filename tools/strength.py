@@ -1,9 +1,9 @@
-"""Does a stronger penalty on ‖J(x)τ‖ make task vectors interfere less? λ of tau_jp, from none to too much, on val.
+"""Measure on val whether a stronger penalty on ‖J(x)τ‖ reduces interference: λ of tau_jp from none to too large.
 
     .venv/bin/python -m tools.strength
 
-Yoshida et al. claim so. Reads what the pipeline has prepared (`dvc repro prepare pretrained head`), adds a row per λ to
-docs/sweeps/mini_strength.csv, where what stands already is not run again, and draws docs/images/strength.svg.
+Yoshida et al. claim that it does. Reads artifacts of the pipeline (`dvc repro prepare pretrained head`), adds a row per
+missing λ to docs/sweeps/mini_strength.csv, and draws docs/images/strength.svg.
 """
 
 from pathlib import Path
@@ -15,16 +15,17 @@ import torch
 import typer
 from matplotlib.figure import Figure
 
+from artifacts.evaluation.benchmarks import read_images
+from artifacts.evaluation.edit_spaces import read_encoder
 from pipeline.config import Parameters
-from pipeline.devices import prepare_device
 from pipeline.editing import TaskVector
 from pipeline.editing.spaces import FeatureSpace, TangentSpace
-from pipeline.evaluation import Benchmark, predict, search_addition
-from pipeline.files import write_text
+from pipeline.evaluation.prediction import Benchmark, predict
+from pipeline.evaluation.search import search_addition, single_task_accuracies
+from pipeline.io.files import write_text
 from pipeline.measurements import write_frame
-from pipeline.report.figures import STYLE, plain_log_axis, to_svg
-from stages.edits import read_encoder
-from stages.inputs import read_images
+from pipeline.models.devices import prepare_device
+from pipeline.report.paper.style import STYLE, plain_log_axis, to_svg
 from tools.sweep import composed, standard_error, train_vectors
 
 TABLE, FIGURE = Path("docs/sweeps/mini_strength.csv"), Path("docs/images/strength.svg")
@@ -40,44 +41,43 @@ def run(strength: float, seed: int) -> dict[str, float]:
     """
     params = composed("mini", "tau_jp", f"recipe.tau_jp.regulariser.weight={strength}", seed)
     benchmarks = _features(params, train_vectors(params, "tau_jp"))
-    space = FeatureSpace(len(benchmarks), prepare_device(params.device))
-    found = search_addition(space, benchmarks, params.search.addition, params.evaluation.batch_size)
+    space = FeatureSpace(len(benchmarks), prepare_device(params.device), params.evaluation)
+    search = search_addition(space, benchmarks, params.search.addition, single_task_accuracies(space, benchmarks))
     edits = torch.cat([torch.zeros(1, space.size), torch.eye(space.size)])
-    predictions = predict(space, edits, benchmarks, params.evaluation.batch_size, "single vectors on val")
+    predictions = predict(space, edits, benchmarks, "single vectors on val")
     accuracy = np.stack([predictions[b.task].accuracy() for b in benchmarks], axis=1)
     moved = np.stack([np.linalg.norm(b.inputs[:, 1:], axis=2).mean(axis=0) for b in benchmarks], axis=1)
     other = ~np.eye(space.size, dtype=bool)
-    tuned, at_one = found.alphas.index(found.alpha), found.alphas.index(1.0)
+    tuned, at_one = search.alphas.index(search.alpha), search.alphas.index(1.0)
     return {
         "weight": strength,
         "seed": seed,
         "tau_jp": float(moved[other].mean()),
         "drop": float((accuracy[0] - accuracy[1:])[other].mean()),
-        "single_task": float(found.single.mean()),
-        "alpha": found.alpha,
-        "addition": float(found.accuracy[tuned].mean()),
-        "normalized": float(found.normalised[tuned].mean()),
-        "addition_alpha_1": float(found.accuracy[at_one].mean()),
-        "normalized_alpha_1": float(found.normalised[at_one].mean()),
-        "standard_error": standard_error(found.accuracy[at_one], benchmarks),
+        "single_task": float(search.single.mean()),
+        "alpha": search.alpha,
+        "addition": float(search.accuracy[tuned].mean()),
+        "normalized": float(search.normalised[tuned].mean()),
+        "addition_alpha_1": float(search.accuracy[at_one].mean()),
+        "normalized_alpha_1": float(search.normalised[at_one].mean()),
+        "standard_error": standard_error(search.accuracy[at_one], benchmarks),
     }
 
 
 def _features(params: Parameters, vectors: list[TaskVector]) -> list[Benchmark]:
-    """Every task's val split as tangent features."""
+    """Return every task's val split as tangent features."""
     (model,) = params.models
-    space = TangentSpace(read_encoder(model), vectors, prepare_device(params.device))
+    space = TangentSpace(read_encoder(model), vectors, prepare_device(params.device), params.evaluation)
     benchmarks = []
     for task in params.tasks:
         images = read_images(model, task, "val")
-        settings = params.evaluation
-        batches = space.features(torch.from_numpy(images.inputs), settings.batch_size, settings.directions)
+        batches = space.features(torch.from_numpy(images.inputs))
         benchmarks.append(Benchmark(task, torch.cat(list(batches)).cpu().numpy(), images.labels, images.head))
     return benchmarks
 
 
 def draw(table: pd.DataFrame) -> str:
-    """Against τJp, as λ grows from right to left: accuracies, and what a task loses when another's vector is added."""
+    """Draw, against τJp (λ grows to the left), accuracies and a task's loss when another's vector is added."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.2, 3.1), layout="constrained")
         left, right = figure.subplots(1, 2)
@@ -97,7 +97,7 @@ def draw(table: pd.DataFrame) -> str:
 
 
 def main(seed: int = 0) -> None:
-    """Run what is missing, and draw the figure."""
+    """Run the missing λ, and draw the figure."""
     rows = pd.read_csv(TABLE).to_dict("records") if TABLE.exists() else []
     for strength in STRENGTHS:
         if any((row["weight"], row["seed"]) == (strength, seed) for row in rows):

@@ -3,8 +3,8 @@
     make sweep
     .venv/bin/python -m tools.sweep --suite mini --paradigm ntk
 
-Reads what the pipeline has prepared (`dvc repro prepare pretrained head`) and adds a row per combination to the
-suite's table, docs/sweeps/SUITE.csv; what stands there already is not run again. Nothing here sees a test image.
+Reads artifacts of the pipeline (`dvc repro prepare pretrained head`) and adds a row per missing combination to the
+suite's table, docs/sweeps/SUITE.csv. Test images are not used.
 """
 
 import csv
@@ -24,24 +24,25 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
+from artifacts.evaluation.benchmarks import read_images
+from artifacts.evaluation.edit_spaces import read_encoder
+from artifacts.fine_tuning import read_fine_tuning
 from pipeline.config import Parameters, load_parameters
-from pipeline.devices import prepare_device
 from pipeline.editing import TaskVector
 from pipeline.editing.spaces import TangentSpace, WeightSpace
-from pipeline.evaluation import Benchmark, search_addition
+from pipeline.evaluation.prediction import Benchmark
+from pipeline.evaluation.search import search_addition, single_task_accuracies
 from pipeline.models.checkpoints import Provenance, code_fingerprint
+from pipeline.models.devices import prepare_device
 from pipeline.training import finetune
-from stages.edits import read_encoder
-from stages.inputs import read_images
-from stages.training import read_fine_tuning
-from tauflow.composition import compose
+from tauflow.dvc.composition import compose
 
 SWEEPS = Path("tools/sweeps")
 TABLES = Path("docs/sweeps")
 
 
 class Trial(BaseModel, frozen=True):
-    """One combination, and what it gives on val; accuracies are means over tasks, in [0, 1].
+    """One combination and its result on val; accuracies are means over tasks, in [0, 1].
 
     standard_error: of ``addition``, from the number of images.
     """
@@ -59,13 +60,13 @@ class Trial(BaseModel, frozen=True):
 
 
 def combinations(sweep: Mapping[str, list[Any]]) -> Iterator[str]:
-    """Every combination of the values as Hydra overrides, space-separated."""
+    """Yield every combination of the values as space-separated Hydra overrides."""
     for values in itertools.product(*sweep.values()):
         yield " ".join(f"{key}={value}" for key, value in zip(sweep, values, strict=True))
 
 
 def choose(trials: Sequence[Trial]) -> Trial:
-    """The best single-task accuracy among those whose sum is within one standard error of the best sum."""
+    """Return the trial with the best single-task accuracy among those within one standard error of the best sum."""
     best = max(trials, key=lambda trial: trial.addition)
     close = [trial for trial in trials if trial.addition >= best.addition - best.standard_error]
     return max(close, key=lambda trial: trial.single_task)
@@ -79,31 +80,32 @@ def run(suite: str, paradigm: str, overrides: str, seed: int) -> Trial:
     vectors = train_vectors(params, paradigm)
     benchmarks = [read_images(model, task, "val") for task in params.tasks]
     kind = TangentSpace if params.paradigm[paradigm].evaluated_in == "tangent" else WeightSpace
-    space = kind(read_encoder(model), vectors, prepare_device(params.device))
-    found = search_addition(space, benchmarks, params.search.addition, params.evaluation.batch_size)
-    best = found.alphas.index(found.alpha)
+    space = kind(read_encoder(model), vectors, prepare_device(params.device), params.evaluation)
+    single = single_task_accuracies(space, benchmarks)
+    search = search_addition(space, benchmarks, params.search.addition, single)
+    best = search.alphas.index(search.alpha)
     return Trial(
         paradigm=paradigm,
         overrides=overrides,
         seed=seed,
-        single_task=float(found.single.mean()),
-        alpha=found.alpha,
-        addition=float(found.accuracy[best].mean()),
-        normalized=float(found.normalised[best].mean()),
-        addition_alpha_1=float(found.accuracy[found.alphas.index(1.0)].mean()),
-        standard_error=standard_error(found.accuracy[best], benchmarks),
+        single_task=float(search.single.mean()),
+        alpha=search.alpha,
+        addition=float(search.accuracy[best].mean()),
+        normalized=float(search.normalised[best].mean()),
+        addition_alpha_1=float(search.accuracy[search.alphas.index(1.0)].mean()),
+        standard_error=standard_error(search.accuracy[best], benchmarks),
         seconds=time.perf_counter() - started,
     )
 
 
 def train_vectors(params: Parameters, paradigm: str) -> list[TaskVector]:
-    """Fine-tune on every task, as the parameters say."""
+    """Fine-tune on every task with the given parameters."""
     (model,) = params.models
     recipe = params.paradigm[paradigm].recipe
-    made_by, device, code = params.recipe[recipe], prepare_device(params.device), code_fingerprint()
+    made_by, device, code = params.derived.recipe[recipe], prepare_device(params.device), code_fingerprint()
     vectors = []
     for task in params.tasks:
-        tuning = read_fine_tuning(params, model, task, recipe, made_by.others_of(task), device)
+        tuning = read_fine_tuning(params, model, task, recipe, device)
         trained, _ = finetune(tuning.encoder, tuning.data, tuning.plan, device, lambda record: None)
         origin = Provenance(model, (task,), recipe, made_by.trained_in, tuning.base_sha256, params.seed, code)
         vectors.append(TaskVector.between(tuning.encoder.base, trained, origin))
@@ -111,7 +113,7 @@ def train_vectors(params: Parameters, paradigm: str) -> list[TaskVector]:
 
 
 def composed(suite: str, paradigm: str, overrides: str, seed: int) -> Parameters:
-    """The parameters with Hydra overrides, space-separated."""
+    """Return the parameters with space-separated Hydra overrides."""
     with tempfile.TemporaryDirectory() as directory:
         output = Path(directory) / "params.yaml"
         compose(Path(), [f"suite={suite}", f"paradigm={paradigm}", f"seed={seed}", *overrides.split()], output)
@@ -119,13 +121,13 @@ def composed(suite: str, paradigm: str, overrides: str, seed: int) -> Parameters
 
 
 def standard_error(accuracy: Float[np.ndarray, " tasks"], benchmarks: Sequence[Benchmark]) -> float:
-    """Of a mean over tasks of accuracies on independent images."""
+    """Return the standard error of a mean over tasks of accuracies on independent images."""
     variances = [p * (1 - p) / len(b) for p, b in zip(accuracy, benchmarks, strict=True)]
     return math.sqrt(sum(variances)) / len(benchmarks)
 
 
 def read_trials(path: Path) -> list[Trial]:
-    """The trials of a table; none if it does not exist."""
+    """Return the trials of a table; empty if it does not exist."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
@@ -150,7 +152,7 @@ def main(
     paradigm: Annotated[str | None, typer.Option(help="Only this one of the sweep file.")] = None,
     seed: int = 0,
 ) -> None:
-    """Run what is missing of a sweep, and show the table with the choice."""
+    """Run the missing trials of a sweep, and show the table with the choice."""
     sweeps = yaml.safe_load((SWEEPS / f"{sweep or suite}.yaml").read_text(encoding="utf-8"))
     path = TABLES / f"{sweep or suite}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
-"""How the library's docstrings become pages: attributes as a list, and types without the checks of pydantic."""
+"""Render the library's docstrings: attributes as a list, and types without pydantic's checks."""
 
+import inspect
 import re
 import sys
 import typing
@@ -9,18 +10,19 @@ from docutils import nodes
 from pydantic import BaseModel
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.util.inspect import stringify_signature
 from sphinx.util.typing import stringify_annotation
 
 
 def _list_attributes(app: Sphinx, what: str, name: str, described: Any, options: Any, lines: list[str]) -> None:
-    """Lines ``name: what it is`` in the docstring of a class become fields, in place, with what continues them."""
+    """Turn lines ``name: description`` in a class docstring, with their continuations, into fields in place."""
     bases = getattr(described, "__mro__", ())
     known = {attribute for base in bases for attribute in vars(base).get("__annotations__", {})}
     inside = False
     for position, line in enumerate(lines):
-        found = re.match(r"(\w+(?:, \w+)*): (.*)", line)
-        if found and set(found[1].split(", ")) <= known:
-            lines[position] = f":ivar {found[1].replace(', ', ',')}: {found[2]}"  # a blank would end the name
+        match = re.match(r"(\w+(?:, \w+)*): (.*)", line)
+        if match and set(match[1].split(", ")) <= known:
+            lines[position] = f":ivar {match[1].replace(', ', ',')}: {match[2]}"  # a space ends a name
             inside = True
         elif inside and line.strip():
             lines[position] = f"    {line}"
@@ -29,7 +31,7 @@ def _list_attributes(app: Sphinx, what: str, name: str, described: Any, options:
 
 
 def _skip_attributes(app: Sphinx, what: str, name: str, described: Any, skip: bool, options: Any) -> bool | None:
-    """The signature of a class names its fields already; what else they are stands in its docstring."""
+    """Skip attributes of classes: the signature names them, and the docstring describes them."""
     is_field = what == "class" and not callable(described) and not isinstance(described, (property, classmethod))
     return True if is_field else None
 
@@ -37,7 +39,9 @@ def _skip_attributes(app: Sphinx, what: str, name: str, described: Any, skip: bo
 def _plain_signature(
     app: Sphinx, what: str, name: str, described: Any, options: Any, signature: str | None, returns: str | None
 ) -> tuple[str, str | None] | None:
-    """The fields of a pydantic model with their types; what they may be is checked, and shown with the parameters."""
+    """Return a signature with types only: bounds, which pydantic checks, are shown with parameters and options."""
+    if what == "function" and inspect.isfunction(described):
+        return _without_bounds(described), returns
     if what != "class" or not issubclass(described, BaseModel):
         return None
     types = {field: kind for field, kind in typing.get_type_hints(described).items() if field in described.model_fields}
@@ -45,12 +49,25 @@ def _plain_signature(
     return f"({', '.join(['*', *fields])})" if fields else "()", returns
 
 
+def _without_bounds(function: Any) -> str:
+    """Return a function's parameters, with ``Annotated[float, …]`` as ``float``."""
+    signature = inspect.signature(function)
+    plain = [
+        parameter.replace(annotation=kind.__origin__) if typing.get_origin(kind) is typing.Annotated else parameter
+        for parameter in signature.parameters.values()
+        for kind in [parameter.annotation]
+    ]
+    return stringify_signature(
+        signature.replace(parameters=plain), unqualified_typehints=True, show_return_annotation=False
+    )
+
+
 def _without_a_page(app: Sphinx, env: BuildEnvironment, node: nodes.Element, text: nodes.TextElement) -> Any:
-    """A type variable, or a constant, of a module is there, but has no place to link to."""
+    """Render type variables and constants of a module as text: they have no page to link to."""
     module, _, name = node.get("reftarget", "").rpartition(".")
-    found = sys.modules.get(module or node.get("py:module", ""))
-    is_one = isinstance(getattr(found, name, None), typing.TypeVar) or node.get("reftype") == "data"
-    return text if hasattr(found, name) and is_one else None
+    owner = sys.modules.get(module or node.get("py:module", ""))
+    is_unlinked = isinstance(getattr(owner, name, None), typing.TypeVar) or node.get("reftype") == "data"
+    return text if hasattr(owner, name) and is_unlinked else None
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -1,1 +1,1 @@
-"""Disentanglement, interference, geometry of task vectors, NTK localisation."""
+"""Analyses: disentanglement, interference, geometry of task vectors, incremental learning, NTK localisation."""

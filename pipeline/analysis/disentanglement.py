@@ -1,8 +1,10 @@
-"""Disentanglement error: does a task vector, added, change what another one's model does on its own task?
+"""Disentanglement error: how much adding a task vector changes another single-task model on its own task.
 
 ξ(α₁, α₂) = Σ_{t=1,2} E_{x~t} dist(f(x; θ₀ + αₜτₜ), f(x; θ₀ + α₁τ₁ + α₂τ₂)): Ortiz-Jimenez et al., with dist the
 disagreement of predicted classes, each task with its own head; Jin et al., with the symmetrised KL divergence of the
-softmax over embedding dimensions. Means are over the images that were used.
+softmax over embedding dimensions. E is the mean over the images used.
+
+ξ is a sum over the two tasks. The code of Yoshida et al. (τJp) reports the mean of the two, so its ξ is half of ours.
 """
 
 import itertools
@@ -17,22 +19,21 @@ from torch import Tensor
 
 from pipeline.config import IntervalSettings
 from pipeline.editing.spaces import EditSpace
-from pipeline.evaluation import Benchmark
 from pipeline.evaluation.intervals import Bootstrap, bootstrap_accuracy, bootstrap_sum
-from pipeline.evaluation.prediction import classify, embed
-from pipeline.measurements import MEAN, Measurement, Recorder
+from pipeline.evaluation.prediction import Benchmark, classify, embed
+from pipeline.measurements import Measurement, Recorder, Subject
 
-# Of the grid, the share of points with less than this is the area of disentanglement.
+# The area of disentanglement is the share of grid points with an error below this.
 DISENTANGLED = 0.05
 
 
 @dataclass(frozen=True)
 class Disturbance:
-    """What another task vector changes on the images of one task.
+    """The changes that another task vector causes on the images of one task.
 
-    error: whether the predicted class differs, for own coefficient, the other's and image.
+    error: whether the predicted class changes, by own coefficient, other coefficient and image.
     divergence: symmetrised KL divergence, in nats.
-    error_alpha_1: the error at α = 1 for both, which the grid need not hold.
+    error_alpha_1: the error at α = 1 for both, which need not be in the grid.
     """
 
     error: Bool[np.ndarray, "alphas alphas n"]
@@ -41,18 +42,17 @@ class Disturbance:
 
 
 def disturbances(
-    space: EditSpace, benchmark: Benchmark, position: int, alphas: Sequence[float], batch_size: int
+    space: EditSpace, benchmark: Benchmark, position: int, alphas: Sequence[float]
 ) -> Iterator[tuple[int, Disturbance]]:
-    """On the images of one task: the disturbance by every other task vector of the space, with its position.
+    """Yield the position of every other task vector of the space and its disturbance on the images of one task.
 
-    The edits by its own task vector alone are evaluated once for all others. Memory holds their embeddings.
+    The edits by the task's own vector alone are evaluated once for all others; their embeddings stay in memory.
 
     Args:
-        space: holds the task vectors.
-        benchmark: images of the task.
-        position: of the task's vector in the space.
-        alphas: the grid of either coefficient.
-        batch_size: images at once.
+        space: the edit space, with the task vectors.
+        benchmark: the images of the task.
+        position: position of the task's vector in the space.
+        alphas: the grid of both coefficients.
     """
     axis = [*alphas, 1.0]
     own = torch.zeros(len(axis), space.size)
@@ -60,7 +60,7 @@ def disturbances(
     classes = np.empty((len(axis), len(benchmark)), np.int16)
     log_shares: list[list[Tensor]] = [[] for _ in axis]
     head = benchmark.head.to(space.device)
-    for edit, _, images, embeddings in embed(space, own, [benchmark], batch_size, f"{benchmark.task} alone"):
+    for edit, _, images, embeddings in embed(space, own, [benchmark], f"{benchmark.task} alone"):
         classes[edit, images] = classify(head, embeddings)
         log_shares[edit].append(embeddings.log_softmax(dim=1))
     alone = [torch.cat(parts) for parts in log_shares]
@@ -75,7 +75,7 @@ def disturbances(
         error = np.empty((len(pairs), len(benchmark)), np.bool_)
         divergence = np.empty((len(pairs), len(benchmark)), np.float32)
         description = f"{benchmark.task} beside task vector {other + 1}"
-        for edit, _, images, embeddings in embed(space, both, [benchmark], batch_size, description):
+        for edit, _, images, embeddings in embed(space, both, [benchmark], description):
             i = pairs[edit][0]
             error[edit, images] = classify(head, embeddings) != classes[i, images]
             divergence[edit, images] = _symmetrised_kl(alone[i][images], embeddings.log_softmax(dim=1)).cpu().numpy()
@@ -84,7 +84,7 @@ def disturbances(
 
 
 def _symmetrised_kl(p: Float[Tensor, "n features"], q: Float[Tensor, "n features"]) -> Float[Tensor, " n"]:
-    """(KL(p‖q) + KL(q‖p)) / 2 of log-probabilities, per image."""
+    """Return (KL(p‖q) + KL(q‖p)) / 2 of log-probabilities, per image."""
     return ((p.exp() - q.exp()) * (p - q)).sum(dim=1) / 2
 
 
@@ -96,15 +96,15 @@ class Heatmap:
     second: Disturbance
 
     def error(self) -> Float[np.ndarray, "alphas alphas"]:
-        """Disagreement of predictions at (α₁, α₂), in [0, 2]."""
-        return self.first.error.mean(axis=2) + self.second.error.mean(axis=2).T  # the second's own is α₂
+        """Return the disagreement of predictions at (α₁, α₂), in [0, 2]."""
+        return self.first.error.mean(axis=2) + self.second.error.mean(axis=2).T  # α₂ is the second task's own
 
     def divergence(self) -> Float[np.ndarray, "alphas alphas"]:
-        """Divergence of representations at (α₁, α₂), in nats."""
+        """Return the divergence of representations at (α₁, α₂), in nats."""
         return self.first.divergence.mean(axis=2) + self.second.divergence.mean(axis=2).T
 
     def frame(self, alphas: Sequence[float]) -> pd.DataFrame:
-        """One row per point of the grid: ``alpha_1``, ``alpha_2``, ``error``, ``divergence``."""
+        """Return one row per grid point: ``alpha_1``, ``alpha_2``, ``error``, ``divergence``."""
         points = pd.DataFrame(itertools.product(alphas, repeat=2), columns=["alpha_1", "alpha_2"])
         return points.assign(error=self.error().ravel(), divergence=self.divergence().ravel())
 
@@ -112,46 +112,47 @@ class Heatmap:
 def measure_disentanglement(
     recorder: Recorder,
     tasks: Sequence[str],
-    found: Mapping[tuple[int, int], Disturbance],
+    disturbed: Mapping[tuple[int, int], Disturbance],
     settings: IntervalSettings,
 ) -> list[Measurement]:
-    """Numbers of every pair, ``a+b``, and their means over pairs.
+    """Measure every pair of tasks, and the means over pairs.
 
     error: mean of ξ over the grid. error_alpha_1: ξ at α₁ = α₂ = 1. area: share of the grid with ξ < 5 %. divergence:
     mean over the grid of the representation-level error.
 
     Args:
-        recorder: names the paradigm.
-        tasks: names by position.
-        found: by the positions of the disturbed task and of the other.
-        settings: of the bootstrap over images; those of a task are the same in all its pairs.
+        recorder: of the model and the paradigm.
+        tasks: the tasks' names, by position.
+        disturbed: disturbances by the positions of the disturbed task and of the other task.
+        settings: of the bootstrap over images; a task's images are the same in all its pairs.
     """
     pairs = list(itertools.combinations(range(len(tasks)), 2))
-    scores = {
-        "error": {key: d.error.mean(axis=(0, 1)) for key, d in found.items()},
-        "error_alpha_1": {key: d.error_alpha_1.astype(np.float64) for key, d in found.items()},
-        "divergence": {key: d.divergence.mean(axis=(0, 1), dtype=np.float64) for key, d in found.items()},
+    subjects = {(a, b): Subject.of_pair(tasks[a], tasks[b]) for a, b in pairs}
+    metrics = {
+        "error": {key: d.error.mean(axis=(0, 1)) for key, d in disturbed.items()},
+        "error_alpha_1": {key: d.error_alpha_1.astype(np.float64) for key, d in disturbed.items()},
+        "divergence": {key: d.divergence.mean(axis=(0, 1), dtype=np.float64) for key, d in disturbed.items()},
     }
     rows = []
-    for metric, of_images in scores.items():
-        for a, b in pairs:
-            ends = [bootstrap_accuracy(of_images[key], settings, key[0]) for key in ((a, b), (b, a))]
+    for metric, scores in metrics.items():
+        for (a, b), subject in subjects.items():
+            ends = [bootstrap_accuracy(scores[key], settings, key[0]) for key in ((a, b), (b, a))]
             estimate = bootstrap_sum(ends).estimate(settings)
-            rows.append(recorder.estimate("disentanglement", "none", f"{tasks[a]}+{tasks[b]}", metric, estimate))
-        mean = bootstrap_sum(_over_pairs(of_images, len(tasks), len(pairs), settings)).estimate(settings)
-        rows.append(recorder.estimate("disentanglement", "none", MEAN, metric, mean))
+            rows.append(recorder.estimate("disentanglement", "none", subject, metric, estimate))
+        mean = bootstrap_sum(_over_pairs(scores, len(tasks), len(pairs), settings)).estimate(settings)
+        rows.append(recorder.estimate("disentanglement", "none", Subject.of_mean(), metric, mean))
     areas = []
-    for a, b in pairs:
-        areas.append(float((Heatmap(found[a, b], found[b, a]).error() < DISENTANGLED).mean()))
-        rows.append(recorder.number("disentanglement", "none", f"{tasks[a]}+{tasks[b]}", "area", areas[-1]))
-    rows.append(recorder.number("disentanglement", "none", MEAN, "area", float(np.mean(areas))))
+    for (a, b), subject in subjects.items():
+        areas.append(float((Heatmap(disturbed[a, b], disturbed[b, a]).error() < DISENTANGLED).mean()))
+        rows.append(recorder.number("disentanglement", "none", subject, "area", areas[-1]))
+    rows.append(recorder.number("disentanglement", "none", Subject.of_mean(), "area", float(np.mean(areas))))
     return rows
 
 
 def _over_pairs(
     scores: Mapping[tuple[int, int], Float[np.ndarray, " _"]], tasks: int, pairs: int, settings: IntervalSettings
 ) -> list[Bootstrap]:
-    """Each task's share of the mean over pairs: its images are the same in all of them."""
+    """Bootstrap each task's share of the mean over pairs; its images are the same in all of them."""
     return [
         bootstrap_accuracy(np.sum([s for (own, _), s in scores.items() if own == task], axis=0) / pairs, settings, task)
         for task in range(tasks)

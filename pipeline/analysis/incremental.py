@@ -1,33 +1,36 @@
-"""Incremental learning: tasks arrive one by one, and after each the sum of the vectors so far is the model.
+"""Incremental learning: tasks arrive one by one, and after each arrival the model is the sum of the vectors so far.
 
-Its α is chosen anew on ``val`` of the tasks that have arrived, or is 1. Accuracy is on these tasks' ``test``; what the
-model does on tasks that are still to come is zero-shot transfer, and not measured here.
+α is chosen again on ``val`` of the tasks that have arrived, or is 1. Accuracy is measured on ``test`` of these tasks;
+zero-shot transfer to tasks that have not arrived yet is not measured.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from pipeline.config import Grid, IntervalSettings
 from pipeline.editing.spaces import EditSpace, Subset
-from pipeline.evaluation import Benchmark, search_addition
-from pipeline.evaluation.protocols import Correct, evaluate_addition, measure_accuracy, measure_normalised
-from pipeline.measurements import MEAN, Measurement, Recorder, Setting, select
+from pipeline.evaluation.prediction import Benchmark
+from pipeline.evaluation.protocols import CorrectByTask, evaluate_addition, measure_accuracy, measure_normalised
+from pipeline.evaluation.search import search_addition
+from pipeline.measurements import MEAN, Measurement, Recorder, Setting, Subject, select
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """What the sum of the task vectors so far does on the tasks so far.
+    """The results of the sum of the task vectors so far on the tasks so far.
 
-    tasks: those that have arrived, in their order.
-    alpha: chosen on their ``val``.
-    correct: on their ``test``, tuned and at α = 1.
+    tasks: those that have arrived, in order of arrival.
+    alpha: chosen on their ``val`` splits.
+    correct: on their ``test`` splits, at the chosen α and at α = 1.
     """
 
     tasks: list[str]
     alpha: float
-    correct: Mapping[Setting, Correct]
+    correct: Mapping[Setting, CorrectByTask]
 
 
 def evaluate_arrivals(
@@ -36,39 +39,40 @@ def evaluate_arrivals(
     val: Mapping[str, Benchmark],
     test: Mapping[str, Benchmark],
     grid: Grid,
-    batch_size: int,
+    single: Mapping[str, float],
 ) -> Iterator[Arrival]:
-    """The model after each arrival.
+    """Yield the results of the model after each arrival.
 
     Args:
-        space: holds one task vector per task.
-        order: in which tasks arrive.
-        val, test: every task's, in the order of the space's vectors.
+        space: the edit space, with one task vector per task.
+        order: the order in which tasks arrive.
+        val, test: the splits of every task, in the order of the space's vectors.
         grid: the α to try.
-        batch_size: images at once.
+        single: accuracies of the single-task models on ``val``, the denominators of normalised accuracy.
 
     Raises:
         UserError: a single-task model classifies nothing correctly, so that accuracy cannot be normalised.
     """
     positions = {task: position for position, task in enumerate(val)}
     for count in range(1, len(order) + 1):
-        seen = list(order[:count])
-        so_far = Subset(space, [positions[task] for task in seen])
-        alpha = search_addition(so_far, [val[task] for task in seen], grid, batch_size).alpha
+        arrived = list(order[:count])
+        so_far = Subset(space, [positions[task] for task in arrived])
+        normaliser: Float[np.ndarray, " tasks"] = np.array([single[task] for task in arrived])
+        alpha = search_addition(so_far, [val[task] for task in arrived], grid, normaliser).alpha
         edits: dict[Setting, Sequence[float]] = {"tuned": [alpha] * count, "alpha_1": [1.0] * count}
-        correct = evaluate_addition(so_far, edits, [test[task] for task in seen], batch_size)
-        yield Arrival(seen, alpha, correct)
+        correct = evaluate_addition(so_far, edits, [test[task] for task in arrived])
+        yield Arrival(arrived, alpha, correct)
 
 
 def measure_arrival(
-    recorder: Recorder, arrival: Arrival, single: Correct, settings: IntervalSettings
+    recorder: Recorder, arrival: Arrival, single: CorrectByTask, settings: IntervalSettings
 ) -> list[Measurement]:
-    """Absolute and normalised accuracy of both settings, per task and their means.
+    """Measure absolute and normalised accuracy of both settings, per task and mean.
 
     Args:
-        recorder: names the paradigm.
-        arrival: the model after it.
-        single: of the single-task models, on ``test``.
+        recorder: of the model and the paradigm.
+        arrival: the results after the arrival.
+        single: correctness of the single-task models on ``test``.
         settings: of the bootstrap over images.
 
     Raises:
@@ -82,10 +86,10 @@ def measure_arrival(
 
 
 def incremental_curve(arrivals: Sequence[Arrival], measured: Sequence[Sequence[Measurement]]) -> pd.DataFrame:
-    """The means over the tasks that have arrived, one row per arrival, setting and metric.
+    """Return the means over the tasks that have arrived, one row per arrival, setting and metric.
 
-    Columns: ``arrivals`` (how many), ``task`` (the latest), ``setting``, ``alpha``, ``metric``, ``value``, ``ci_low``,
-    ``ci_high``.
+    Columns: ``arrivals`` (their number), ``task`` (the latest), ``setting``, ``alpha``, ``metric``, ``value``,
+    ``ci_low``, ``ci_high``.
     """
     rows = [
         {
@@ -98,9 +102,9 @@ def incremental_curve(arrivals: Sequence[Arrival], measured: Sequence[Sequence[M
             "ci_low": row.ci_low,
             "ci_high": row.ci_high,
         }
-        for arrival, of_arrival in zip(arrivals, measured, strict=True)
-        for row in of_arrival
-        if row.task == MEAN
+        for arrival, measurements in zip(arrivals, measured, strict=True)
+        for row in measurements
+        if row.scope == MEAN
     ]
     return pd.DataFrame(rows)
 
@@ -108,12 +112,14 @@ def incremental_curve(arrivals: Sequence[Arrival], measured: Sequence[Sequence[M
 def summarise_order(
     recorder: Recorder, order: str, curve: pd.DataFrame, last: Sequence[Measurement]
 ) -> list[Measurement]:
-    """Rows of ``results.csv``, whose task is the order: the accuracies after the last arrival, with their intervals,
-    and their means over arrivals (``…_over_arrivals``).
+    """Measure an order: accuracies after the last arrival, with intervals, and means over arrivals.
+
+    The latter have metrics that end in ``_over_arrivals``.
     """
-    rows = [replace(row, task=order) for row in last if row.task == MEAN]
+    subject = Subject.of_order(order)
+    rows = [replace(row, **asdict(subject)) for row in last if row.scope == MEAN]
     for row in list(rows):
         values = select(curve, setting=row.setting, metric=row.metric)["value"]
         mean = float(values.to_numpy().mean())
-        rows.append(recorder.number("incremental", row.setting, order, f"{row.metric}_over_arrivals", mean))
+        rows.append(recorder.number("incremental", row.setting, subject, f"{row.metric}_over_arrivals", mean))
     return rows

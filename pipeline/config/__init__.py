@@ -1,9 +1,12 @@
-"""The schema of ``params.yaml``.
+"""The schema of ``params.yaml``, the base of definitions, the pattern of names, and the reader of YAML.
 
-It has no default values: whatever can change a result stands in ``params.yaml``, where DVC sees it, so that
-this package need not be a dependency of any stage.
+The schema has no default values: whatever can change a result stands in ``params.yaml``, where DVC sees it. So this
+package need not be a dependency of any stage.
 """
 
+from pipeline.config.definitions import Definition, NamedDefinition, load_definition
+from pipeline.config.derived import Parameters, trained_recipe
+from pipeline.config.names import Name, check_name
 from pipeline.config.parameters import (
     Choices,
     EvaluationSettings,
@@ -11,10 +14,12 @@ from pipeline.config.parameters import (
     FinetuneSettings,
     Grid,
     IntervalSettings,
+    MergingImages,
+    MergingSettings,
+    MergingStep,
     OtherTasks,
     PaddedCrop,
     Paradigm,
-    Parameters,
     PrepareSettings,
     Recipe,
     RegulariserSettings,
@@ -22,16 +27,23 @@ from pipeline.config.parameters import (
     Schedule,
     SearchSettings,
 )
+from pipeline.config.reading import parse_yaml, read_yaml
 from pipeline.config.validation import LegalNames, checked, load_parameters, load_yaml
 
 __all__ = [
     "Choices",
+    "Definition",
     "EvaluationSettings",
     "Extension",
     "FinetuneSettings",
     "Grid",
     "IntervalSettings",
     "LegalNames",
+    "MergingImages",
+    "MergingSettings",
+    "MergingStep",
+    "Name",
+    "NamedDefinition",
     "OtherTasks",
     "PaddedCrop",
     "Paradigm",
@@ -42,7 +54,12 @@ __all__ = [
     "ResizedCrop",
     "Schedule",
     "SearchSettings",
+    "check_name",
     "checked",
+    "load_definition",
     "load_parameters",
     "load_yaml",
+    "parse_yaml",
+    "read_yaml",
+    "trained_recipe",
 ]

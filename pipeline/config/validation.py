@@ -1,27 +1,53 @@
-"""Reading YAML into a model, with one line for each mistake: the key, the value and the legal ones."""
+"""Read YAML into pydantic models; a mistake becomes one line with the key, the value and the legal values."""
 
+import re
 import typing
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
 from typing import TypeGuard, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from pipeline.config.parameters import Parameters
+from pipeline.config.derived import Parameters
+from pipeline.config.names import check_name, short
+from pipeline.config.reading import read_yaml
 from pipeline.errors import UserError
 
 Model = TypeVar("Model", bound=BaseModel)
 
+# Keys that can be printed unchanged; others may hold anything.
+_PLAIN_KEY = re.compile(r"[\w-]{1,64}")
+
 
 @dataclass(frozen=True)
 class LegalNames:
-    """Names that the registries of the layers above define."""
+    """Names of the tasks and models that have a definition.
+
+    Raises:
+        UserError: the file of a definition is not named by a legal name.
+    """
 
     tasks: list[str]
     models: list[str]
+
+    def __post_init__(self) -> None:
+        for kind, names in (("tasks", self.tasks), ("models", self.models)):
+            for name in names:
+                check_file_name(f"pipeline/definitions/{kind}", name)
+
+
+def check_file_name(directory: str, name: str) -> None:
+    """Check that a file in a directory of named definitions has a legal name.
+
+    Raises:
+        UserError: it does not.
+    """
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise UserError(f"{directory}: {error}; rename the file") from None
 
 
 def load_parameters(path: Path, legal: LegalNames | None = None) -> Parameters:
@@ -41,16 +67,14 @@ def load_yaml(path: Path, model: type[Model], context: LegalNames | None = None)
     """Read a YAML file into a pydantic model.
 
     Raises:
-        UserError: the file is missing, is no YAML, or does not fit the model.
+        UserError: the file is missing, not YAML, or does not fit the model.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run from the root of the repository") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: holds {content!r} instead of keys and values; legal keys are {_keys(model)}")
+        raise UserError(f"{path}: holds {short(content)} instead of keys and values; its keys are {_keys(model)}")
     try:
         return checked(content, model, context)
     except UserError as error:
@@ -58,7 +82,7 @@ def load_yaml(path: Path, model: type[Model], context: LegalNames | None = None)
 
 
 def checked(content: object, model: type[Model], context: LegalNames | None = None) -> Model:
-    """Content in the form of a pydantic model.
+    """Return content as a pydantic model.
 
     Raises:
         UserError: one line for the first mistake.
@@ -66,7 +90,7 @@ def checked(content: object, model: type[Model], context: LegalNames | None = No
     try:
         return model.model_validate(content, context=context)
     except ValidationError as error:
-        # A misspelt key is unknown and, under its right name, missing: the former says more.
+        # A misspelt key is reported as unknown, and its correct name as missing; the former is more helpful.
         details = sorted(error.errors(), key=lambda d: d["type"] != "extra_forbidden")
         more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
         raise UserError(f"{_one_line(details[0], model)}{more}") from None
@@ -74,17 +98,24 @@ def checked(content: object, model: type[Model], context: LegalNames | None = No
 
 def _one_line(details: ErrorDetails, model: type[BaseModel]) -> str:
     location = details["loc"]
-    key = ".".join(str(part) for part in location)
+    if location[-1:] == ("[key]",):  # pydantic's mark of a mistake in the key itself, which its message quotes
+        location = location[:-2]
+    key = ".".join(_key(part) for part in location)
     if details["type"] == "extra_forbidden":
         parent = _model_at(model, location[:-1])
         legal = _keys(parent) if parent else "none"
-        return f"unknown key {key!r} (value {details['input']!r}); legal keys here are {legal}"
+        return f"unknown key {key!r} (value {short(details['input'])}); choose from {legal}"
     if details["type"] == "missing":
         return f"key {key!r} is missing"
     message = details["msg"].removeprefix("Value error, ")
     if details["type"] == "value_error":
         return f"{key}: {message}" if key else message
-    return f"{key}: {details['input']!r} is not legal: {message}"
+    return f"{key}: {short(details['input'])} is invalid: {message}"
+
+
+def _key(part: int | str) -> str:
+    text = str(part)
+    return text if _PLAIN_KEY.fullmatch(text) else short(text)
 
 
 def _keys(model: type[BaseModel]) -> str:
@@ -92,14 +123,14 @@ def _keys(model: type[BaseModel]) -> str:
 
 
 def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:
-    """The section that a validation error's location points into."""
+    """Return the section that a validation error's location points into."""
     annotation: object = model
     for part in location:
         if _is_section(annotation):
             annotation = annotation.model_fields[str(part)].annotation
         elif typing.get_origin(annotation) in (dict, list):
             annotation = typing.get_args(annotation)[-1]
-        elif _is_union(annotation):  # a tagged one, whose error locations name the tag
+        elif _is_union(annotation):  # a tagged union, whose error locations name the tag
             sections = [a for a in typing.get_args(annotation) if _is_section(a)]
             annotation = next((s for s in sections if part in _tags(s)), None)
         if _is_union(annotation):

@@ -1,6 +1,6 @@
-"""Task vectors, their algebra and storage; the spaces in which they edit a model are in ``spaces``.
+"""Task vectors, their algebra and storage.
 
-Those import open_clip, which takes seconds that a stage without an encoder need not spend.
+``spaces``, in which task vectors edit a model, is not imported here: it imports open_clip, which takes seconds.
 """
 
 from pipeline.editing.storage import read_task_vector, write_task_vector

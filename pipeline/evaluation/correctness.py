@@ -1,4 +1,4 @@
-"""Per-image results as files, so that intervals and paired differences need no second evaluation."""
+"""Correctness per image as files, so that intervals and paired differences need no second evaluation."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from pipeline.errors import UserError
-from pipeline.files import read_arrays, write_arrays
+from pipeline.io.arrays import read_arrays, write_arrays
 
 Group = TypeVar("Group", bound=str)
 
@@ -16,20 +16,20 @@ Group = TypeVar("Group", bound=str)
 def write_correct(
     path: Path, correct: Mapping[Group, Mapping[str, Bool[np.ndarray, " _"]]], metadata: Mapping[str, object]
 ) -> None:
-    """Write which test images were classified correctly, by group (a setting, say) and task."""
+    """Write which test images were classified correctly, by group (such as a setting) and task."""
     arrays = {f"{group}/{task}": c for group, tasks in correct.items() for task, c in tasks.items()}
     write_arrays(path, arrays, metadata)
 
 
 def read_correct(path: Path, group: str) -> dict[str, Bool[np.ndarray, " _"]]:
-    """One group of what :func:`write_correct` wrote, by task.
+    """Read one group of a file written by :func:`write_correct`, by task.
 
     Raises:
         UserError: the file is missing, damaged, or has no such group.
     """
     arrays, _ = read_arrays(path)
     prefix = f"{group}/"
-    found = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-    if not found:
-        raise UserError(f"{path}: holds no {group!r} results; make it again with `dvc repro`")
-    return found
+    correct = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+    if not correct:
+        raise UserError(f"{path}: has no results for {group!r}; recreate it with `dvc repro`")
+    return correct

@@ -1,4 +1,4 @@
-"""The one place that runs encoders for evaluation: K edits over T task vectors, on any number of splits."""
+"""Predictions of K edits over T task vectors on any number of splits: the only code that evaluates encoders."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from torch import Tensor
 
 from pipeline.editing.spaces import EditSpace
 from pipeline.errors import UserError
+from pipeline.images import LabelledImages
+from pipeline.io.progress import progress
 from pipeline.models.heads import Head
-from pipeline.progress import progress
-from pipeline.tasks import LabelledImages
 
 # Embeddings with NaN or infinity predict no class, so they are never counted as correct.
 NO_CLASS = -1
@@ -22,7 +22,7 @@ NO_CLASS = -1
 class Benchmark:
     """A split of a task with the task's head.
 
-    inputs: one per image, of the kind that the edit space takes: uint8 images, or their tangent features.
+    inputs: one per image, as the edit space takes them: uint8 images, or their tangent features.
     """
 
     task: str
@@ -33,20 +33,20 @@ class Benchmark:
     def __post_init__(self) -> None:
         if len(self.head.classes) <= int(self.labels.max()):
             raise UserError(
-                f"task {self.task}: label {int(self.labels.max())} but its head has only "
-                f"{len(self.head.classes)} classes; run `dvc repro` again"
+                f"task {self.task}: label {int(self.labels.max())}, but its head has only "
+                f"{len(self.head.classes)} classes; run `dvc repro`"
             )
 
     @classmethod
     def of_images(cls, task: str, split: LabelledImages, head: Head) -> "Benchmark":
-        """With the images themselves as inputs."""
+        """Return a benchmark whose inputs are the images themselves."""
         return cls(task, split.images, split.labels, head)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def sample(self, size: int, seed: int) -> "Benchmark":
-        """At most ``size`` images, drawn at random without replacement, in their order."""
+        """Return at most ``size`` images, drawn at random without replacement, in their original order."""
         chosen = np.random.default_rng(seed).permutation(len(self))[:size]
         chosen.sort()
         return Benchmark(self.task, self.inputs[chosen], self.labels[chosen], self.head)
@@ -54,9 +54,9 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predicted classes of K edits on a split, and the true ones.
+    """Predicted and true classes of a split.
 
-    predicted: int16 ``[edits, n]``, -1 where the embedding was no number.
+    predicted: int16 ``[edits, n]``, -1 where the embedding is NaN or infinite.
     labels: int64 ``[n]``.
     """
 
@@ -64,11 +64,11 @@ class Predictions:
     labels: Int64[np.ndarray, " n"]
 
     def correct(self) -> Bool[np.ndarray, "edits n"]:
-        """Which images each edit classifies correctly."""
+        """Return which images each edit classifies correctly."""
         return self.predicted == self.labels
 
     def accuracy(self) -> Float[np.ndarray, " edits"]:
-        """Accuracy of each edit, in [0, 1]."""
+        """Return the accuracy of each edit, in [0, 1]."""
         return self.correct().mean(axis=1)
 
 
@@ -76,28 +76,26 @@ def embed(
     space: EditSpace,
     coefficients: Float[Tensor, "edits tasks"],
     benchmarks: Sequence[Benchmark],
-    batch_size: int,
     description: str,
 ) -> Iterator[tuple[int, int, slice, Float[Tensor, "n features"]]]:
     """Embed all benchmarks' images under every edit.
 
     Args:
-        space: gives the embeddings of the edited models.
+        space: the edit space, which computes the embeddings of the edited models.
         coefficients: one row per edit, one column per task vector of the space.
-        benchmarks: the images; each is read once per edit.
-        batch_size: images at once.
+        benchmarks: the images, each read once per edit.
         description: shown beside the progress bar.
 
     Yields:
-        The edit, the benchmark, which of its images, and their embeddings.
+        Position of the edit, position of the benchmark, slice of its images, and their embeddings.
     """
     batches: list[Tensor] = []
     owners: list[tuple[int, slice]] = []
     for index, benchmark in enumerate(benchmarks):
-        inputs = torch.from_numpy(benchmark.inputs)
-        for start in range(0, len(inputs), batch_size):
-            batches.append(inputs[start : start + batch_size])
-            owners.append((index, slice(start, start + len(batches[-1]))))
+        start = 0
+        for batch in torch.from_numpy(benchmark.inputs).split(space.batch_size):
+            batches.append(batch)
+            owners.append((index, slice(start, start := start + len(batch))))
     passes = space.embeddings(coefficients, batches)
     for edit, batch, embeddings in progress(passes, description, len(coefficients) * len(batches)):
         yield edit, *owners[batch], embeddings
@@ -107,7 +105,6 @@ def predict(
     space: EditSpace,
     coefficients: Float[Tensor, "edits tasks"],
     benchmarks: Sequence[Benchmark],
-    batch_size: int,
     description: str,
 ) -> dict[str, Predictions]:
     """Predict the classes of all benchmarks' images under every edit, each with its own head; see :func:`.embed`.
@@ -117,13 +114,13 @@ def predict(
     """
     heads = [benchmark.head.to(space.device) for benchmark in benchmarks]
     predicted = [np.empty((len(coefficients), len(b)), np.int16) for b in benchmarks]
-    for edit, index, images, embeddings in embed(space, coefficients, benchmarks, batch_size, description):
+    for edit, index, images, embeddings in embed(space, coefficients, benchmarks, description):
         predicted[index][edit, images] = classify(heads[index], embeddings)
     return {b.task: Predictions(p, b.labels) for b, p in zip(benchmarks, predicted, strict=True)}
 
 
 def classify(head: Head, embeddings: Float[Tensor, "n features"]) -> Int16[np.ndarray, " n"]:
-    """The predicted classes; -1 where an embedding is no number."""
+    """Return the predicted classes; -1 where an embedding is NaN or infinite."""
     logits = head.logits(embeddings)
     classes = logits.argmax(dim=1).where(logits.isfinite().all(dim=1), NO_CLASS)
     return classes.to(torch.int16).cpu().numpy()

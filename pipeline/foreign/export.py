@@ -1,4 +1,4 @@
-"""A CLIP with an edited image encoder as a folder that open_clip, or Hugging Face's classes, load."""
+"""Write a CLIP with an edited image encoder as a folder that open_clip or Hugging Face's classes can load."""
 
 import json
 from collections.abc import Mapping
@@ -10,9 +10,10 @@ from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.files import atomic_write, write_json, write_text
 from pipeline.foreign import huggingface
 from pipeline.foreign.huggingface_config import clip_config, image_processor_config
+from pipeline.io.files import atomic_write, write_json, write_text
+from pipeline.models.checkpoints import check_finite
 from pipeline.models.encoders import architecture_config
 from pipeline.models.heads import tokenizer
 from pipeline.models.registry import ModelDefinition
@@ -29,20 +30,23 @@ _SPECIAL = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|
 def write_clip(
     directory: Path, form: Format, definition: ModelDefinition, image: Mapping[str, Tensor], text: Mapping[str, Tensor]
 ) -> None:
-    """Write weights in float32, and all configuration that loading them needs, into an existing folder.
+    """Write weights in float32, and all configuration needed to load them, into an existing folder.
 
     Args:
-        directory: where to.
-        form: for which library.
+        directory: the folder.
+        form: the library that will load it.
         definition: the model.
         image: the image encoder's tensors, without the prefix ``visual.``.
-        text: all others of the CLIP.
+        text: all other tensors of the CLIP.
 
     Raises:
-        UserError: Hugging Face's CLIP cannot express the architecture.
+        UserError: a weight is NaN or infinite, or Hugging Face's CLIP cannot express the architecture.
     """
+    image, text = _single(image), _single(text)
+    for tower, tensors in (("image encoder", image), ("text tower", text)):
+        check_finite(tensors, f"{tower} of {definition.name}", "it is not exported")
     write = {"open_clip": _write_open_clip, "huggingface": _write_huggingface}[form]
-    write(directory, definition, _single(image), _single(text))
+    write(directory, definition, image, text)
 
 
 def _single(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -79,13 +83,14 @@ def _write_huggingface(
 
 def _write_weights(path: Path, tensors: dict[str, Tensor]) -> None:
     with atomic_write(path) as temporary:
-        save_file(tensors, temporary, {"format": "pt"})  # which Hugging Face's loader asks for
+        save_file(tensors, temporary, {"format": "pt"})  # Hugging Face's loader requires this entry
 
 
 def _write_tokenizer(directory: Path, words: SimpleTokenizer, length: int) -> None:
-    """Vocabulary and merges of a CLIPTokenizer, which fills up with the end of the text and open_clip with zeros.
+    """Write vocabulary and merges of a CLIPTokenizer.
 
-    That makes no difference: what follows a text's end is not attended to.
+    It pads with the end-of-text token, open_clip with zeros. The embeddings are the same: no token attends to those
+    after the end of a text.
     """
     vocabulary = {_SPECIAL.get(token, token): index for token, index in words.encoder.items()}
     begin, end = _SPECIAL.values()

@@ -1,6 +1,6 @@
-"""Names and layouts of CLIP's tensors in Hugging Face's classes, and in open_clip's.
+"""Translate CLIP's tensors between the names and layouts of Hugging Face's classes and of open_clip.
 
-They hold the same numbers: open_clip keeps query, key and value in one tensor and its projections transposed.
+Both hold the same numbers: open_clip keeps query, key and value in one tensor and its projections transposed.
 """
 
 import re
@@ -13,7 +13,7 @@ from pipeline.errors import UserError
 
 Names = Mapping[str, str]
 
-# open_clip's names of modules and tensors, and Hugging Face's ("layrnorm" is theirs).
+# open_clip's names of modules and tensors, and Hugging Face's ("layrnorm" is their spelling).
 _VISION = {
     "class_embedding": "embeddings.class_embedding",
     "positional_embedding": "embeddings.position_embedding.weight",
@@ -36,48 +36,56 @@ _LAYERS = {
 _BLOCKS, _ENCODER = "transformer.resblocks", "encoder.layers"
 _FUSED = ("q", "k", "v")
 _ANCHOR = "embeddings.patch_embedding.weight"
-_POSITIONS = "embeddings.position_ids"  # a buffer of older versions
+_POSITIONS = "embeddings.position_ids"  # a buffer in older versions
 _PROJECTION = "visual_projection.weight"
+_VISION_MODEL = "vision_model."
 
 
-def is_huggingface(names: Iterable[str]) -> bool:
-    """Whether tensors are named as in Hugging Face's CLIP."""
-    return any(name.endswith(_ANCHOR) for name in names)
+def vision_models(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the prefix of every CLIP or vision model of Hugging Face, and of its vision tower below that."""
+    towers = [name.removesuffix(_ANCHOR) for name in names if name.endswith(_ANCHOR)]
+    roots = [tower.removesuffix(_VISION_MODEL) for tower in towers]
+    return [(root, tower.removeprefix(root)) for root, tower in zip(roots, towers, strict=True)]
+
+
+def is_of_vision_model(name: str, tower: str) -> bool:
+    """Return whether a tensor of a model is part of its image encoder, whose vision tower has this prefix."""
+    return name == _PROJECTION or (name.startswith(tower) and name != f"{tower}{_POSITIONS}")
 
 
 def image_encoder(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """open_clip's image encoder out of a CLIPModel, CLIPVisionModelWithProjection or CLIPVisionModel.
+    """Return open_clip's image encoder of a CLIPModel, CLIPVisionModelWithProjection or CLIPVisionModel.
 
-    The last has no projection, so that ``proj`` is missing then.
+    The last has no projection, so ``proj`` is missing then.
 
     Raises:
         UserError: a tensor of the vision model is unknown, or one of query, key and value is missing.
     """
-    prefix = next(name for name in tensors if name.endswith(_ANCHOR)).removesuffix(_ANCHOR)
+    ((_, tower),) = vision_models(tensors)
     roots, layers = _inverse(_VISION), _inverse(_LAYERS)
-    found: dict[str, Tensor] = {}
+    translated: dict[str, Tensor] = {}
     fused: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        inner = name.removeprefix(prefix)
-        separate = re.fullmatch(rf"{re.escape(_ENCODER)}\.(\d+)\.self_attn\.([qkv])_proj\.(weight|bias)", inner)
-        if name.endswith(_PROJECTION):
-            found["proj"] = tensor.T
-        elif not name.startswith(prefix) or inner == _POSITIONS:
+        if not is_of_vision_model(name, tower):
             continue
+        inner = name.removeprefix(tower)
+        separate = re.fullmatch(rf"{re.escape(_ENCODER)}\.(\d+)\.self_attn\.([qkv])_proj\.(weight|bias)", inner)
+        if name == _PROJECTION:
+            translated["proj"] = tensor.T
         elif separate:
             index, part, kind = separate.groups()
             fused.setdefault(f"{_BLOCKS}.{index}.attn.in_proj_{kind}", {})[part] = tensor
         else:
-            found[_renamed(inner, roots, layers, _ENCODER, _BLOCKS)] = tensor
+            translated[_renamed(inner, roots, layers, _ENCODER, _BLOCKS)] = tensor
     for name, parts in fused.items():
-        if len(parts) < len(_FUSED):
-            raise UserError(f"{name}: of query, key and value only {', '.join(sorted(parts))} is there")
-        found[name] = torch.cat([parts[part] for part in _FUSED])
-    return found
+        if len(parts) < len(_FUSED) or len({part.shape[1:] for part in parts.values()}) > 1:
+            raise UserError(f"{name}: query, key and value do not fit together; {', '.join(sorted(parts))} are there")
+        translated[name] = torch.cat([parts[part] for part in _FUSED])
+    return translated
 
 
 def clip_model(image: Mapping[str, Tensor], text: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a CLIPModel out of open_clip's two towers, whose names have no ``visual.``."""
+    """Return the tensors of a CLIPModel from open_clip's two towers, whose names have no ``visual.``."""
     vision, projection = _tower(image, "proj", _VISION)
     language, text_projection = _tower(text, "text_projection", {**_TEXT, "logit_scale": "logit_scale"})
     scale = language.pop("logit_scale")
@@ -91,15 +99,15 @@ def clip_model(image: Mapping[str, Tensor], text: Mapping[str, Tensor]) -> dict[
 
 
 def _tower(tensors: Mapping[str, Tensor], projection: str, roots: Names) -> tuple[dict[str, Tensor], Tensor]:
-    found: dict[str, Tensor] = {}
+    translated: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         fused = re.fullmatch(rf"{re.escape(_BLOCKS)}\.(\d+)\.attn\.in_proj_(weight|bias)", name)
         if fused:
             for part, piece in zip(_FUSED, tensor.chunk(len(_FUSED)), strict=True):
-                found[f"{_ENCODER}.{fused[1]}.self_attn.{part}_proj.{fused[2]}"] = piece.contiguous()
+                translated[f"{_ENCODER}.{fused[1]}.self_attn.{part}_proj.{fused[2]}"] = piece.contiguous()
         elif name != projection:
-            found[_renamed(name, roots, _LAYERS, _BLOCKS, _ENCODER)] = tensor
-    return found, tensors[projection]
+            translated[_renamed(name, roots, _LAYERS, _BLOCKS, _ENCODER)] = tensor
+    return translated, tensors[projection]
 
 
 def _renamed(name: str, roots: Names, layers: Names, blocks: str, renamed_blocks: str) -> str:
@@ -111,7 +119,7 @@ def _renamed(name: str, roots: Names, layers: Names, blocks: str, renamed_blocks
         return roots[name]
     if module in roots:
         return f"{roots[module]}.{kind}"
-    raise UserError(f"tensor {name!r}: the other library's CLIP has no counterpart")
+    raise UserError(f"tensor {name[:80]!r}: has no counterpart in the other library's CLIP")
 
 
 def _inverse(names: Names) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The configuration of a CLIP for Hugging Face's classes, out of open_clip's."""
+"""Translate open_clip's configuration of a CLIP to Hugging Face's."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.errors import UserError
 from pipeline.models.registry import ModelDefinition
 
-# What Hugging Face's CLIP has a counterpart of; the rest changes the architecture.
+# Keys with a counterpart in Hugging Face's CLIP; any other changes the architecture.
 _EXPRESSIBLE = {
     "": {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg"},
     "vision_cfg": {"image_size", "layers", "width", "head_width", "patch_size", "mlp_ratio"},
@@ -15,15 +15,15 @@ _EXPRESSIBLE = {
 # open_clip's defaults.
 _DEFAULTS = {"layers": 12, "mlp_ratio": 4.0}
 _HEAD_WIDTH = 64
-_EPSILON = 1e-5  # of its layer norms
+_EPSILON = 1e-5  # of the layer norms
 
 
 def clip_config(definition: ModelDefinition, config: Mapping[str, Any]) -> dict[str, Any]:
-    """``config.json`` of a CLIPModel.
+    """Return the ``config.json`` of a CLIPModel.
 
     Args:
-        definition: the model, for its name only.
-        config: of its architecture, as open_clip has it.
+        definition: the model, named in errors.
+        config: open_clip's configuration of the architecture.
 
     Raises:
         UserError: Hugging Face's CLIP cannot express the architecture.
@@ -50,7 +50,7 @@ def clip_config(definition: ModelDefinition, config: Mapping[str, Any]) -> dict[
             "model_type": "clip_text_model",
             "max_position_embeddings": text["context_length"],
             "vocab_size": text["vocab_size"],
-            # The tokens are open_clip's: the last two of the vocabulary begin and end a text, and zeros fill it up.
+            # open_clip's tokens: the last two of the vocabulary begin and end a text; zero pads.
             "bos_token_id": text["vocab_size"] - 2,
             "eos_token_id": text["vocab_size"] - 1,
             "pad_token_id": 0,
@@ -79,7 +79,7 @@ def _sizes(tower: Mapping[str, Any], heads: int) -> dict[str, int]:
 
 
 def image_processor_config(definition: ModelDefinition, image_size: int) -> dict[str, Any]:
-    """``preprocessor_config.json`` of a CLIPImageProcessor: resize, crop and normalise as open_clip's own CLIPs do."""
+    """Return the ``preprocessor_config.json`` of a CLIPImageProcessor that prepares images as open_clip does."""
     return {
         "image_processor_type": "CLIPImageProcessor",
         "do_convert_rgb": True,

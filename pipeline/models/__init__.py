@@ -1,4 +1,4 @@
-"""CLIP models: which there are, their weights, encoders and zero-shot heads.
+"""CLIP models: their definitions, weights, encoders and zero-shot heads.
 
 Importing :mod:`pipeline.models.encoders` or :mod:`pipeline.models.heads` loads open_clip (seconds), so they
 are not re-exported here.

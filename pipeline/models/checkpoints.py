@@ -1,4 +1,4 @@
-"""Checkpoints and task vectors as safetensors files: tensors by parameter name, and where they come from."""
+"""Checkpoints and task vectors as safetensors files: tensors by parameter name, and their provenance."""
 
 import sys
 from collections.abc import Mapping
@@ -8,29 +8,39 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from pipeline.errors import UserError
-from pipeline.files import fingerprint, read_arrays, write_arrays
+from pipeline.io.arrays import fingerprint, read_arrays, write_arrays
 
-FORMAT_VERSION = 1
+# Version 1 called the recipe "paradigm"; it is still read.
+FORMAT_VERSION = 2
+_READABLE = (1, 2)
+
+# Modules that no stage depends on: they cannot change a number, since the schema has no defaults.
+_FREE = ("pipeline.config", "pipeline.errors")
 
 Space = Literal["weight", "tangent"]
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a task vector comes from.
+    """The origin of a checkpoint or task vector.
 
-    ``base_sha256`` is the fingerprint of θ₀: only vectors that share it live in the same space and can be combined.
-    ``tasks`` names every task whose vector went in; ``space`` is where it was trained; ``code`` fingerprints the
-    modules that made it, so that it changes with them and not with every commit. ``imported_from`` names the foreign
-    file that an imported one was read from, whose seed is unknown and given as 0.
+    model: the pre-trained model.
+    tasks: every task whose vector is included.
+    recipe: the recipe that trained it; several joined with ``+`` for a sum over recipes.
+    space: the space it was trained in.
+    base_sha256: fingerprint of θ₀; only vectors that share it can be combined.
+    seed: seed of the training; 0 if imported, as its seed is unknown.
+    code: fingerprint of the modules that made it; changes with them and not with every commit.
+    imported_from: the foreign file that it was imported from.
     """
 
     model: str
     tasks: tuple[str, ...]
-    paradigm: str
+    recipe: str
     space: Space
     base_sha256: str
     seed: int
@@ -38,71 +48,101 @@ class Provenance:
     imported_from: str | None = None
 
     def __str__(self) -> str:
-        return f"task vector {self.model}/{self.paradigm}/{'+'.join(self.tasks)}"
+        return f"task vector {self.model}/{self.recipe}/{'+'.join(self.tasks)}"
 
 
 def code_fingerprint() -> str:
-    """SHA-256 over the source of all modules of this library that are loaded now, but for ``pipeline.config``.
+    """Return a SHA-256 over the source of all loaded modules of this library that a stage can depend on.
 
-    That has no defaults, so it can change no number; DVC runs nothing again for it either.
+    ``pipeline.config``, ``pipeline.errors`` and ``pipeline/__init__.py`` are left out: DVC re-runs nothing for them, so
+    they must not change an artifact's bytes either.
     """
-    files = {
-        name: module.__file__
-        for name, module in sys.modules.items()
-        if name.split(".")[0] == "pipeline" and name.split(".")[1:2] != ["config"]
+    files = {name: module.__file__ for name, module in sys.modules.items() if name.startswith("pipeline.")}
+    sources = {
+        name: np.frombuffer(Path(file).read_bytes(), np.uint8)
+        for name, file in files.items()
+        if file and not any(name == free or name.startswith(f"{free}.") for free in _FREE)
     }
-    sources = {name: np.frombuffer(Path(file).read_bytes(), np.uint8) for name, file in files.items() if file}
     return fingerprint(sources)
 
 
-def read_base(path: Path) -> tuple[dict[str, Tensor], str]:
-    """The pre-trained encoder θ₀ and its fingerprint.
+def check_finite(tensors: Mapping[str, Tensor], where: str, advice: str) -> None:
+    """Check that every weight is a finite number.
 
     Raises:
-        UserError: the file is missing or damaged.
+        UserError: naming the first tensor that holds NaN or infinity, preceded by ``where``, followed by ``advice``.
     """
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise UserError(f"{where}: tensor {name!r} holds NaN or infinity; {advice}")
+
+
+def read_base(path: Path) -> tuple[dict[str, Tensor], str]:
+    """Read the pre-trained encoder θ₀; return its tensors and their fingerprint."""
     arrays, _ = read_arrays(path)
     return {name: torch.from_numpy(array) for name, array in arrays.items()}, fingerprint(arrays)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], provenance: Provenance) -> None:
-    """Write trained tensors, be they a checkpoint θ or a task vector τ, with their origin."""
+    """Write a checkpoint θ or a task vector τ with its provenance.
+
+    Raises:
+        UserError: a weight is NaN or infinite.
+    """
+    check_finite(tensors, f"{path}: {provenance}", "it is not written")
     arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
-    write_arrays(path, arrays, _to_json(provenance))
+    write_arrays(path, arrays, to_metadata(provenance))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], Provenance]:
-    """Read what :func:`write_tensors` wrote.
+    """Read a file of :func:`write_tensors`.
 
     Raises:
-        UserError: the file is missing, damaged, or of another format.
+        UserError: the file is missing, damaged, of another format, or holds a weight that is NaN or infinite.
     """
     arrays, metadata = read_arrays(path)
+    provenance = provenance_of(path, metadata)
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    check_finite(tensors, str(path), "make it again with `dvc repro`")
+    return tensors, provenance
+
+
+def provenance_of(path: Path, metadata: Mapping[str, Any]) -> Provenance:
+    """Return the provenance in a file's metadata.
+
+    Raises:
+        UserError: the file is not a checkpoint or task vector, or its format is of another version.
+    """
     try:
-        provenance = _from_json(metadata)
+        return from_metadata(metadata)
     except ValueError as error:
-        raise UserError(f"{path}: no checkpoint or task vector: {error}; make it again with `dvc repro`") from None
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}, provenance
+        raise UserError(f"{path}: not a checkpoint or task vector: {error}; make it again with `dvc repro`") from None
 
 
-def _to_json(provenance: Provenance) -> dict[str, Any]:
-    """What a task vector's file says of its origin."""
+def to_metadata(provenance: Provenance) -> dict[str, Any]:
+    """Return the metadata of a file of this provenance."""
     entries = {name: value for name, value in asdict(provenance).items() if value is not None}
     return {"format_version": FORMAT_VERSION, **entries}
 
 
-def _from_json(content: dict[str, Any]) -> Provenance:
-    """The inverse of :func:`_to_json`.
+def from_metadata(metadata: Mapping[str, Any]) -> Provenance:
+    """Return the provenance in a file's metadata.
 
     Raises:
-        ValueError: an entry is missing or unknown, or the format is of another version.
+        ValueError: it is of another format.
     """
-    content = dict(content)
-    version = content.pop("format_version", None)
-    if version != FORMAT_VERSION:
-        raise ValueError(f"format version is {version}, this Tauflow reads {FORMAT_VERSION}")
-    known = {field.name: field.default is MISSING for field in fields(Provenance)}
-    wrong = content.keys() - known.keys() | {name for name, needed in known.items() if needed} - content.keys()
+    entries = dict(metadata)
+    version = entries.pop("format_version", None)
+    if version not in _READABLE:
+        readable = " and ".join(map(str, _READABLE))
+        raise ValueError(f"its format version is {version}, this Tauflow reads {readable}")
+    if version == 1 and "paradigm" in entries:
+        entries["recipe"] = entries.pop("paradigm")
+    required = {field.name: field.default is MISSING for field in fields(Provenance)}
+    wrong = entries.keys() - required.keys() | {name for name, needed in required.items() if needed} - entries.keys()
     if wrong:
         raise ValueError(f"metadata entries are missing or unknown: {', '.join(sorted(wrong))}")
-    return Provenance(**{**content, "tasks": tuple(content["tasks"])})
+    try:
+        return TypeAdapter(Provenance).validate_python(entries)
+    except ValidationError as error:
+        raise ValueError(f"metadata entry {error.errors()[0]['loc'][0]!r} has the wrong type") from None

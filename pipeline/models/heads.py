@@ -1,65 +1,67 @@
-"""Zero-shot heads: the frozen classifier of a task, made by the text tower from prompt templates."""
+"""Zero-shot heads: a task's frozen classifier, built by the text tower from prompt templates."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import open_clip
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
-from pipeline.files import read_arrays, write_arrays
-from pipeline.models.registry import DEFINITIONS, ModelDefinition
-from pipeline.tasks import TaskCard
+from pipeline.io.arrays import read_arrays, write_arrays
+from pipeline.models.checkpoints import check_finite
+from pipeline.models.registry import ModelDefinition
 
 
 @dataclass(frozen=True)
 class Head:
-    """Logits are ``weight @ embedding / ‖embedding‖``; the logit scale is part of ``weight``.
+    """A linear classifier of normalised embeddings: logits are ``weight @ embedding / ‖embedding‖``.
 
-    weight: ``[classes, features]``.
-    classes: class names in the order of the rows.
+    weight: ``[classes, features]``, with the logit scale multiplied in.
+    classes: names of the classes, one per row.
     """
 
     weight: Float[Tensor, "classes features"]
     classes: list[str]
 
     def logits(self, embeddings: Float[Tensor, "n features"]) -> Float[Tensor, "n classes"]:
-        """Logits of embeddings as they leave the encoder, before L2 normalisation."""
+        """Return the logits of embeddings that are not L2-normalised."""
         return nn.functional.normalize(embeddings, dim=-1) @ self.weight.T
 
     def to(self, device: torch.device) -> "Head":
-        """The same head on another device."""
+        """Return the same head on another device."""
         return Head(self.weight.to(device), self.classes)
 
 
-def build_head(clip: nn.Module, definition: ModelDefinition, card: TaskCard) -> Head:
-    """A task's zero-shot head: per class the normalised mean of its encoded prompts, times exp(logit_scale).
+def build_head(clip: nn.Module, definition: ModelDefinition, classes: Sequence[str], templates: Sequence[str]) -> Head:
+    """Return a task's zero-shot head: per class the normalised mean of its encoded prompts, times exp(logit_scale).
 
-    It is made, and stays, where the model is.
+    It is on the model's device.
     """
     scale = clip.get_parameter("logit_scale")
-    columns = open_clip.build_zero_shot_classifier(
-        clip, tokenizer(definition), card.classes, card.templates, device=scale.device
-    )
+    columns = open_clip.build_zero_shot_classifier(clip, tokenizer(definition), classes, templates, device=scale.device)
     with torch.no_grad():
         weight = columns.T * scale.exp()
-    return Head(weight.contiguous(), card.classes)
+    return Head(weight.contiguous(), list(classes))
 
 
 def tokenizer(definition: ModelDefinition) -> Callable[[list[str]], Tensor]:
-    """The tokenizer of a model, with its own vocabulary if its definition names one."""
+    """Return the tokenizer of a model, with its own vocabulary if the definition names one."""
     if definition.vocabulary is None:
         return open_clip.get_tokenizer(definition.architecture)
-    vocabulary = DEFINITIONS / definition.vocabulary
+    vocabulary = definition.folder / definition.vocabulary
     return open_clip.get_tokenizer(definition.architecture, bpe_path=str(vocabulary))
 
 
 def write_head(path: Path, head: Head, metadata: dict[str, object]) -> None:
-    """Write a head as one file."""
+    """Write a head as one file.
+
+    Raises:
+        UserError: a weight is NaN or infinite.
+    """
+    check_finite({"weight": head.weight}, str(path), "check the text tower that it is made with")
     write_arrays(path, {"weight": head.weight.cpu().numpy()}, {**metadata, "classes": head.classes})
 
 
@@ -67,11 +69,12 @@ def read_head(path: Path) -> Head:
     """Read a head.
 
     Raises:
-        UserError: the file is missing, damaged or no head.
+        UserError: the file is missing, damaged, not a head, or a weight is NaN or infinite.
     """
     arrays, metadata = read_arrays(path)
-    if set(arrays) != {"weight"} or len(arrays["weight"]) != len(metadata.get("classes", [])):
+    classes = metadata.get("classes")
+    if set(arrays) != {"weight"} or not isinstance(classes, list) or len(arrays["weight"]) != len(classes):
         raise UserError(f"{path}: not a head with one row per class; run `dvc repro` again")
-    if not np.isfinite(arrays["weight"]).all():
-        raise UserError(f"{path}: has NaN or infinite weights; check the text encoder it was made with")
-    return Head(torch.from_numpy(arrays["weight"]), metadata["classes"])
+    weight = torch.from_numpy(arrays["weight"])
+    check_finite({"weight": weight}, str(path), "check the text tower that it was made with")
+    return Head(weight, classes)

@@ -1,25 +1,21 @@
-"""The models that exist: one YAML file each in ``pipeline/definitions/models/``."""
+"""Definitions of models: one folder each in ``pipeline/definitions/models/``, on which only its stages depend."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from pipeline.config import load_yaml
-from pipeline.errors import UserError
+from pipeline.config import Definition, NamedDefinition, load_definition
 
 DEFINITIONS = Path(__file__).parents[1] / "definitions" / "models"
+FILE = "model.yaml"
 
 Text = Annotated[str, Field(min_length=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PerChannel = tuple[float, float, float]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class CommittedWeights(_Frozen):
+class CommittedWeights(Definition):
     """A safetensors file in this repository; ``path`` is relative to its root."""
 
     kind: Literal["committed"]
@@ -27,7 +23,7 @@ class CommittedWeights(_Frozen):
     sha256: Sha256
 
 
-class HubWeights(_Frozen):
+class HubWeights(Definition):
     """A safetensors file in a Hugging Face repository, at a fixed commit."""
 
     kind: Literal["hub"]
@@ -37,15 +33,14 @@ class HubWeights(_Frozen):
     sha256: Sha256
 
 
-class ModelDefinition(_Frozen):
+class ModelDefinition(NamedDefinition):
     """A CLIP architecture with pre-trained weights.
 
-    ``architecture`` names an open_clip configuration, and ``pretrained`` the tag under which open_clip lists its
-    weights, if it does; ``vocabulary`` is a BPE file beside the definition where it is not open_clip's own; ``mean``
-    and ``std`` normalise RGB in [0, 1].
+    ``architecture`` names a configuration of open_clip, or a file ``<architecture>.json`` of the same form in the
+    model's folder; ``pretrained`` is open_clip's tag of the weights, if it lists them; ``vocabulary`` is a BPE file in
+    the folder, if it is not open_clip's; ``mean`` and ``std`` normalise RGB in [0, 1].
     """
 
-    name: Text
     version: Annotated[int, Field(ge=1)]
     architecture: Text
     pretrained: Text | None = None
@@ -56,22 +51,25 @@ class ModelDefinition(_Frozen):
     licence: Text
     citation: Text
 
+    @property
+    def folder(self) -> Path:
+        """Return the folder with the definition and the files that it names."""
+        return DEFINITIONS / self.name
+
 
 def model_names() -> list[str]:
-    """The names of all models, sorted."""
-    return sorted(path.stem for path in DEFINITIONS.glob("*.yaml"))
+    """Return the names of all models, sorted."""
+    return sorted(_files())
 
 
 def load_model_definition(name: str) -> ModelDefinition:
-    """The definition of a model.
+    """Return the definition of a model.
 
     Raises:
-        UserError: there is no such model, or its file is wrong.
+        UserError: there is no such model, or its file is invalid.
     """
-    path = DEFINITIONS / f"{name}.yaml"
-    if not path.is_file():
-        raise UserError(f"model {name!r} is unknown; legal are {', '.join(model_names())}")
-    definition = load_yaml(path, ModelDefinition)
-    if definition.name != name:
-        raise UserError(f"{path}: name is {definition.name!r} but must be the file's, {name!r}")
-    return definition
+    return load_definition("model", name, _files(), ModelDefinition)
+
+
+def _files() -> dict[str, Path]:
+    return {path.parent.name: path for path in DEFINITIONS.glob(f"*/{FILE}")}

@@ -1,7 +1,7 @@
-"""Bicubic resizing of uint8 images, antialiased, as PIL does it for CLIP's preprocessing, on any device.
+"""Antialiased bicubic resizing of uint8 images on any device, equal to PIL's in CLIP's preprocessing.
 
-A resampling is linear in rows and in columns: two matrix products do it for a whole batch, each image with a box of its
-own, where a library takes a call for each box.
+Resampling is linear in rows and in columns, so two matrix products resize a whole batch, with a box per image;
+libraries need one call per box.
 """
 
 import torch
@@ -10,15 +10,15 @@ from torch import Tensor
 
 Size = tuple[int, int]
 
-# Of the cubic kernel, as in PIL and in torch where it antialiases.
+# Parameter a of the cubic kernel, as in PIL and in torch's antialiasing.
 _CUBIC = -0.5
 
 
 def resize(
     images: UInt8[Tensor, "n channels height width"], size: Size
 ) -> UInt8[Tensor, "n channels new_height new_width"]:
-    """Images resized to (height, width)."""
-    # Filled there: a copy would wait for the device.
+    """Return images resized to (height, width)."""
+    # Created on the device: copying from the CPU would synchronise.
     whole = [torch.full((1,), number, device=images.device) for number in (0, 0, *images.shape[2:])]
     return resize_boxes(images, torch.stack(whole, dim=1), size)
 
@@ -26,9 +26,9 @@ def resize(
 def resize_boxes(
     images: UInt8[Tensor, "n channels height width"], boxes: Int64[Tensor, "_ 4"], size: Size
 ) -> UInt8[Tensor, "n channels new_height new_width"]:
-    """The boxes (top, left, height, width) of the images, one of each or one of all, resized to (height, width).
+    """Crop images to boxes (top, left, height, width), one each or one for all, and resize them to (height, width).
 
-    Columns, then rows, and pixels are whole numbers from 0 to 255 after either, as in PIL.
+    Columns are resampled before rows, and pixels are rounded and clamped to 0…255 after each, as in PIL.
     """
     top, left, height, width = boxes.unbind(dim=1)
     columns = _resampling(images.shape[3], left, width, size[1])
@@ -44,10 +44,10 @@ def _to_pixels(values: Tensor) -> Tensor:
 def _resampling(
     inputs: int, start: Int64[Tensor, " n"], length: Int64[Tensor, " n"], outputs: int
 ) -> Float[Tensor, "n outputs inputs"]:
-    """The matrices that resample ``inputs`` pixels from ``start`` on for ``length`` to ``outputs`` pixels."""
+    """Return matrices that resample ``length`` of ``inputs`` pixels, beginning at ``start``, to ``outputs`` pixels."""
     start, length = start.float()[:, None, None], length.float()[:, None, None]
     step = length / outputs
-    width = step.clamp(min=1)  # of the kernel: wider where pixels are averaged
+    width = step.clamp(min=1)  # width of the kernel: wider when shrinking, to average pixels
     out = torch.arange(outputs, dtype=torch.float32, device=start.device)[:, None]
     pixels = torch.arange(inputs, dtype=torch.float32, device=start.device)
     weights = _cubic((pixels + 0.5 - start - step * (out + 0.5)) / width)
@@ -56,7 +56,7 @@ def _resampling(
 
 
 def _cubic(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Keys' convolution kernel."""
+    """Evaluate Keys' cubic convolution kernel."""
     x, a = x.abs(), _CUBIC
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = ((x - 5) * x + 8) * x * a - 4 * a

@@ -1,4 +1,4 @@
-"""Recipes as combinations of parts: what trains, and in which space."""
+"""The parts of a recipe: the trained parameters and the space of training."""
 
 from pipeline.paradigms.registry import Registry
 from pipeline.paradigms.selections import select, selection

@@ -1,4 +1,4 @@
-"""Functions by name: what a recipe's YAML may ask for."""
+"""Registries: functions that a recipe names in YAML."""
 
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -19,23 +19,23 @@ class Registry(Generic[Function]):
         """Decorate a function to register it under a name.
 
         Raises:
-            UserError: Tauflow itself has registered something under that name.
+            UserError: the name belongs to one of Tauflow's own functions.
         """
 
         def register(function: Function) -> Function:
             if name in self._functions and self._functions[name].__module__.startswith("pipeline."):
-                raise UserError(f"{self.kind}: {name!r} is one of Tauflow's own; take another name")
+                raise UserError(f"{self.kind} {name!r} is already defined by Tauflow; choose another name")
             self._functions[name] = function
             return function
 
         return register
 
     def find(self, name: str) -> Function:
-        """The function of that name.
+        """Return the function registered under a name.
 
         Raises:
-            UserError: there is none.
+            UserError: the name is unknown.
         """
         if name not in self._functions:
-            raise UserError(f"{self.kind}: {name!r} is unknown; legal are {', '.join(sorted(self._functions))}")
+            raise UserError(f"unknown {self.kind} {name!r}; choose from {', '.join(sorted(self._functions))}")
         return self._functions[name]

@@ -1,4 +1,4 @@
-"""An encoder as a recipe trains it: which parameters move, and in which space."""
+"""Trainable encoders: the parameters that a recipe trains, in weight space or in tangent space."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -18,15 +18,15 @@ from pipeline.paradigms.selections import select
 from pipeline.tangent import Displacement, LinearisedEncoder, TangentVisionTransformer, linearise
 
 Images = UInt8[Tensor, "n 3 height width"]
-Features = Float[Tensor, "n features"]
+Embeddings = Float[Tensor, "n features"]
 
 
 class TrainableEncoder(nn.Module, ABC):
-    """Parameters θ that start at θ₀, or at θ₀ + a given τ, and the embeddings they give.
+    """Parameters θ that start at θ₀, or at θ₀ + a given τ, and the embeddings of the encoder at θ.
 
-    encoder: the image encoder, which in tangent space stays at θ₀.
+    encoder: the image encoder; in tangent space it stays at θ₀.
     trained: the trained parameters θ by name; nothing else requires a gradient.
-    base: the same tensors of θ₀.
+    base: the same tensors at θ₀.
     """
 
     encoder: ImageEncoder
@@ -34,53 +34,53 @@ class TrainableEncoder(nn.Module, ABC):
     base: dict[str, Tensor]
 
     @abstractmethod
-    def forward(self, images: Images) -> Features:
-        """The encoder's output before L2 normalisation."""
+    def forward(self, images: Images) -> Embeddings:
+        """Return the encoder's output before L2 normalisation."""
 
     @abstractmethod
-    def tangent(self, images: Images) -> Features:
-        """J(x) (θ − θ₀), J at θ₀: what τJp regularisation penalises, in whichever space is trained."""
+    def tangent(self, images: Images) -> Embeddings:
+        """Return J(x) (θ − θ₀), J at θ₀, which τJp regularisation penalises in either space."""
 
     @abstractmethod
     def checkpoint_activations(self) -> None:
-        """From now on compute the activations of a block again in the backward pass instead of keeping them.
+        """Recompute a block's activations in the backward pass instead of keeping them.
 
         Raises:
-            UserError: the encoder has no blocks to do that with.
+            UserError: the encoder has no transformer blocks.
         """
 
     @abstractmethod
     def compile_forward(self) -> None:
-        """From now on run what torch.compile makes of the encoder; in tangent space nothing changes."""
+        """Compile the encoder with torch.compile; in tangent space nothing changes."""
 
     @property
     def image_size(self) -> tuple[int, int] | None:
-        """(height, width) of the images that the encoder was made for; ``None``: any."""
+        """Return (height, width) of the encoder's images, or ``None`` for any."""
         return self.encoder.image_size
 
     def tau(self) -> Displacement:
-        """θ − θ₀ as one tangent direction; gradients flow to θ."""
+        """Return θ − θ₀ as one tangent direction; gradients flow to θ."""
         return Displacement(self.trained, self.base)
 
 
 def make_trainable(
     encoder: ImageEncoder, recipe: Recipe, start: Mapping[str, Tensor] | None = None
 ) -> TrainableEncoder:
-    """The encoder as the recipe trains it.
+    """Return the encoder as the recipe trains it.
 
     Args:
         encoder: at θ₀.
-        recipe: what trains, and in which space.
-        start: the tensors of a τ, on any device; θ starts at θ₀ + τ. θ − θ₀ is what the regulariser sees even then.
+        recipe: the trained parameters and the space.
+        start: the tensors of a τ, on any device; θ starts at θ₀ + τ, and the regulariser still sees θ − θ₀.
 
     Raises:
         UserError: the recipe's selection is unknown or selects nothing, its extension cannot be loaded, or ``start``
-            moves what the recipe does not train.
+            moves a parameter that the recipe does not train.
     """
     if recipe.extension:
         load_extension(recipe.extension)
     names = select(recipe.trainable, dict(encoder.visual.named_parameters()))
-    # θ₀'s statistics and no dropout, in either space.
+    # In both spaces: no dropout, and the batch statistics of θ₀.
     encoder.eval().requires_grad_(False)
     trainable = InTangentSpace(encoder, names) if recipe.trained_in == "tangent" else InWeightSpace(encoder, names)
     _move(trainable.trained, start or {})
@@ -111,7 +111,7 @@ class InWeightSpace(TrainableEncoder):
 
     @cached_property
     def _propagate(self) -> LinearisedEncoder:
-        """The linearisation at θ₀; only a regulariser asks for it."""
+        """Return the linearisation at θ₀; only a regulariser needs it."""
         pretrained = copy.deepcopy(self.encoder.visual).requires_grad_(False)
         for name, tensor in self.base.items():
             pretrained.get_parameter(name).copy_(tensor)
@@ -123,20 +123,20 @@ class InWeightSpace(TrainableEncoder):
         self.encoder.visual.set_grad_checkpointing(True)
 
     def compile_forward(self) -> None:
-        # In place, so that its parameters keep their names, and without uint8 images, whose size may differ.
+        # In place, to keep the parameters' names; without preprocessing, because image sizes may vary.
         self.encoder.visual.compile()
 
-    def forward(self, images: Images) -> Features:
+    def forward(self, images: Images) -> Embeddings:
         return self.encoder(images)
 
-    def tangent(self, images: Images) -> Features:
+    def tangent(self, images: Images) -> Embeddings:
         return self._propagate.tangent(self.encoder.normalise(images), self.tau())[0]
 
 
 class InTangentSpace(TrainableEncoder):
     """f(x; θ₀) + J(x) (θ − θ₀).
 
-    θ and not τ is the parameter, as in the published code, so that weight decay pulls at the same thing.
+    The parameter is θ and not τ, as in the published code, so that weight decay acts on θ.
     """
 
     def __init__(self, encoder: ImageEncoder, names: list[str]) -> None:
@@ -146,7 +146,7 @@ class InTangentSpace(TrainableEncoder):
         named = dict(encoder.visual.named_parameters())
         self.base = {name: named[name].detach() for name in names}
         self.trained = {name: nn.Parameter(tensor.clone()) for name, tensor in self.base.items()}
-        # DDP finds them here; a module cannot have a parameter with a dot in its name.
+        # DDP finds the parameters here: a module cannot register a parameter with a dot in its name.
         self._registered = nn.ParameterList(self.trained.values())
 
     def checkpoint_activations(self) -> None:
@@ -155,16 +155,16 @@ class InTangentSpace(TrainableEncoder):
         self._propagate.checkpoint_activations()
 
     def compile_forward(self) -> None:
-        pass  # its own autograd functions, and weights that are made anew in every step, leave little to fuse
+        pass  # with custom autograd functions and new weights in every step there is little to fuse
 
-    def forward(self, images: Images) -> Features:
+    def forward(self, images: Images) -> Embeddings:
         primal, tangent = self._propagate(self.encoder.normalise(images), self.tau())
         return primal + tangent[0]
 
-    def tangent(self, images: Images) -> Features:
+    def tangent(self, images: Images) -> Embeddings:
         return self._propagate.tangent(self.encoder.normalise(images), self.tau())[0]
 
 
 def _without_checkpoints(visual: nn.Module) -> UserError:
     name = type(visual).__name__
-    return UserError(f"finetune.checkpointing: {name} is no vision transformer of open_clip's; set it to false")
+    return UserError(f"finetune.checkpointing: {name} is not an open_clip vision transformer; set it to false")

@@ -1,4 +1,4 @@
-"""From original images of any source to train, val and test as packed arrays. Imports neither torch nor open_clip."""
+"""Turn original images of any source into train, val and test as packed arrays. Imports neither torch nor open_clip."""
 
 from pipeline.preparation.packing import Destination, prepare
 from pipeline.preparation.raw import read_raw

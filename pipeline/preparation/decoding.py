@@ -1,63 +1,109 @@
-"""Image files as uint8 RGB arrays of one size, by CLIP's preprocessing; docs/data.md says what odd images become."""
+"""Decode image files to uint8 RGB arrays of one size, by CLIP's preprocessing (docs/data.md)."""
 
 from io import BytesIO
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from pipeline.errors import one_line
 
 Pixels = UInt8[np.ndarray, "3 size size"]
 
-# Not Pillow's others, some of which run programs.
+# Pillow's other readers are excluded: some run programs.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
 
+# The transpositions that turn an image upright, by the value of EXIF's orientation tag.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_MOST_PIXELS = 178_956_970  # Pillow's own limit for an image that it opens
+
+
 def decode(content: bytes, size: int, native: int | None) -> Pixels:
-    """An image file's pixels, ``[3, size, size]``.
+    """Return an image file's pixels, ``[3, size, size]``.
 
     Args:
         content: the file.
         size: height and width of the result.
-        native: height and width that the image must have, if all of its dataset are said to have the same.
+        native: height and width that the image must have, if the task declares one size for all.
 
     Raises:
-        ValueError: the file is broken, no image of :data:`FORMATS`, or of another size than ``native``.
+        ValueError: the file is broken, not an image of :data:`FORMATS`, or of another size than ``native``.
     """
     try:
         with Image.open(BytesIO(content), formats=FORMATS) as image:
-            pixels = to_rgb(ImageOps.exif_transpose(image))
+            image.load()
+            pixels = to_rgb(image)
+            orientation = _orientation(image)
     except UnidentifiedImageError:
-        raise ValueError(f"cannot be decoded: no image of the formats {', '.join(FORMATS)}") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot be decoded: {' '.join(str(error).split())}") from None
+        raise ValueError(f"cannot be decoded: {_what_it_is(content)}") from None
+    except Exception as error:  # Pillow's readers raise many kinds of errors for broken files
+        raise ValueError(f"cannot be decoded: {one_line(error) or type(error).__name__}") from None
+    if orientation in _UPRIGHT:
+        pixels = pixels.transpose(_UPRIGHT[orientation])
     if native is not None and pixels.size != (native, native):
         raise ValueError(f"is {pixels.height} x {pixels.width}, but its task says that all are {native} x {native}")
+    short, long = sorted(pixels.size)
+    if size * (size * long // short) > _MOST_PIXELS:
+        raise ValueError(f"is {pixels.height} x {pixels.width}: too narrow to be resized to {size} pixels")
     return np.ascontiguousarray(np.asarray(resize_and_crop(pixels, size)).transpose(2, 0, 1))
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Eight bits of red, green and blue.
+def _orientation(image: Image.Image) -> int:
+    """Return EXIF's orientation tag, or 1 (upright) if there is none that can be read."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # broken tags raise many kinds of errors
+        return 1
+    return orientation if isinstance(orientation, int) else 1
 
-    Greyscale is repeated, 16 bits lose the lower eight, transparency is dropped with the colours below it kept, and
-    CMYK is converted without a colour profile.
+
+def _what_it_is(content: bytes) -> str:
+    """Describe a file that Pillow does not recognise."""
+    start = content[:512].lstrip().lower()
+    if not content:
+        return "it is empty"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer; run `git lfs pull` where it came from"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "it is a web page"
+    return f"it is not an image of the formats {', '.join(FORMATS)}"
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return an image with eight bits of red, green and blue.
+
+    Greyscale is repeated, transparency is dropped with the colours below it kept, and CMYK is converted without a
+    colour profile. Wide greyscale whose values fit into eight bits keeps them; else 16 bits lose the lower eight.
 
     Raises:
-        ValueError: the pixels are no numbers of at most 16 bits.
+        ValueError: the pixels are floating-point, or 32-bit numbers of an unknown range.
     """
     if image.mode.startswith("I"):
         wide = np.asarray(image)
-        if wide.min() < 0 or wide.max() > 65535:
-            raise ValueError("its pixels have more than 16 bits")
-        return Image.fromarray((wide >> 8).astype(np.uint8)).convert("RGB")
+        low, high = int(wide.min()), int(wide.max())
+        if low < 0 or high > 65535 or (high > 255 and image.mode == "I" and image.format != "PPM"):
+            raise ValueError(
+                f"its pixels are 32-bit numbers from {low} to {high}, whose range is unknown; save it with 8 or 16 bits"
+            )
+        return Image.fromarray((wide >> 8 if high > 255 else wide).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers")
-    if image.mode in ("P", "PA"):  # through RGBA, as Pillow wants it where a palette has transparent colours
+        raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits")
+    if image.mode in ("P", "PA"):  # through RGBA, as Pillow requires for palettes with transparent colours
         image = image.convert("RGBA")
     return image.convert("RGB")
 
 
 def resize_and_crop(image: Image.Image, size: int) -> Image.Image:
-    """Bicubic, antialiased, the shorter side to ``size``; then the square in the middle."""
+    """Resize the shorter side to ``size``, bicubic and antialiased; return the square in the middle."""
     width, height = image.size
     if (width, height) == (size, size):
         return image

@@ -1,30 +1,30 @@
-"""Images that stand in two splits of a task, to the pixel."""
+"""Count images that occur in two splits of a task with equal pixels."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 
-from pipeline.tasks import Split
-from pipeline.tasks.images import Images
+from pipeline.images import Split
+from pipeline.images.images import Images
 
 
 class Digests:
-    """A hash of every image of a split, taken as the images go by."""
+    """The hashes of a split's images, taken while the images are packed."""
 
     def __init__(self) -> None:
-        self.found: list[bytes] = []
+        self.hashes: list[bytes] = []
 
     def passing(self, blocks: Iterable[Images]) -> Iterator[Images]:
-        """The same blocks."""
+        """Yield the same blocks."""
         for block in blocks:
-            self.found.extend(hashlib.sha256(image).digest()[:16] for image in block)
+            self.hashes.extend(hashlib.sha256(image).digest()[:16] for image in block)
             yield block
 
 
 def count_duplicates(digests: Mapping[Split, Digests]) -> dict[str, int]:
-    """For every pair of splits, how many images of the second stand in the first: ``{"test in train": 3, …}``."""
+    """Return how many images of one split are in another, for every pair of splits: ``{"test in train": 3, …}``."""
     return {
-        f"{second} in {first}": sum(digest in seen for digest in digests[second].found)
+        f"{second} in {first}": sum(digest in seen for digest in digests[second].hashes)
         for first, second in combinations(digests, 2)
-        for seen in [set(digests[first].found)]
+        for seen in [set(digests[first].hashes)]
     }

@@ -1,4 +1,4 @@
-"""Packing a task's splits: decoded in parallel, written as a stream, checked for duplicates."""
+"""Pack a task's splits: decode in parallel, write as a stream, count duplicates."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -7,18 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config import PrepareSettings
-from pipeline.errors import UserError
-from pipeline.files import gigabytes, require_space, write_streamed
+from pipeline.errors import UserError, gigabytes
+from pipeline.images import Split
+from pipeline.io.arrays import write_streamed
+from pipeline.io.files import require_space
+from pipeline.io.progress import progress
 from pipeline.preparation.duplicates import Digests, count_duplicates
 from pipeline.preparation.raw import RawSplit
-from pipeline.preparation.selection import Selection, select
-from pipeline.progress import progress
-from pipeline.tasks import Split, TaskCard, TaskDefinition
+from pipeline.preparation.selection import ChosenImages, choose_splits
+from pipeline.tasks import TaskCard, TaskDefinition
 
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a task's splits and its card are written."""
+    """The paths of a task's splits and its card."""
 
     split: Callable[[Split], Path]
     card: Path
@@ -31,15 +33,15 @@ def prepare(
     settings: PrepareSettings,
     control: bool,
 ) -> TaskCard:
-    """Write ``train``, ``val``, ``test`` and the card of a task; say how much disk they take before.
+    """Write ``train``, ``val``, ``test`` and the card of a task, after printing how much disk they take.
 
-    Images are as large as ``settings.resolution``, or as they are where all have one smaller size.
+    Images are resized to ``settings.resolution``, or stored unchanged if all have the same smaller size.
 
     Raises:
         UserError: a split is missing or empty, a label has no class, an image is broken, or the disk is too small.
     """
     where = f"task {definition.name}"
-    splits = select(raw, len(definition.classes), settings, control, where)
+    splits = choose_splits(raw, len(definition.classes), settings, control, where)
     size = _size(splits, settings.resolution, where)
     _announce(definition.name, splits, size, destination)
     digests: dict[Split, Digests] = {name: Digests() for name in splits}
@@ -59,8 +61,8 @@ def prepare(
     return card
 
 
-def _size(splits: Mapping[Split, Selection], resolution: int | None, where: str) -> int:
-    """Height and width of the packed images."""
+def _size(splits: Mapping[Split, ChosenImages], resolution: int | None, where: str) -> int:
+    """Return the height and width of the packed images."""
     natives = {split.raw.native for split in splits.values()}
     native = natives.pop() if len(natives) == 1 else None
     if native is not None and (resolution is None or native <= resolution):
@@ -70,8 +72,8 @@ def _size(splits: Mapping[Split, Selection], resolution: int | None, where: str)
     return resolution
 
 
-def _announce(task: str, splits: Mapping[Split, Selection], size: int, destination: Destination) -> None:
-    """Say what will be written, and refuse what does not fit."""
+def _announce(task: str, splits: Mapping[Split, ChosenImages], size: int, destination: Destination) -> None:
+    """Print the number of images and bytes, and check that they fit on the disk."""
     counts = {name: len(split.indices) for name, split in splits.items()}
     needed = sum(counts.values()) * 3 * size * size
     images = ", ".join(f"{name} {count:,}" for name, count in counts.items())
@@ -79,16 +81,16 @@ def _announce(task: str, splits: Mapping[Split, Selection], size: int, destinati
     require_space(destination.card.parent, needed, f"task {task}: its packed images")
 
 
-def _pack(path: Path, split: Selection, size: int, digests: Digests, metadata: Mapping[str, object]) -> None:
+def _pack(path: Path, split: ChosenImages, size: int, digests: Digests, metadata: Mapping[str, object]) -> None:
     shape = (len(split.indices), 3, size, size)
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as executor:  # Pillow frees the interpreter while it decodes
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as executor:  # Pillow releases the GIL while decoding
         blocks = split.raw.images(split.indices, size, executor)
         shown = progress(digests.passing(blocks), f"packing {path}", total=-(-len(split.indices) // 64))
         write_streamed(path, "images", shape, shown, {"labels": split.labels}, metadata)
 
 
-def _warn(where: str, splits: Mapping[Split, Selection], duplicates: Mapping[str, int], classes: int) -> None:
-    """Say what is wrong with the data but does not stop: nothing is dropped silently."""
+def _warn(where: str, splits: Mapping[Split, ChosenImages], duplicates: Mapping[str, int], classes: int) -> None:
+    """Print warnings about duplicates and about classes without images; nothing is dropped."""
     for pair, count in duplicates.items():
         if count:
             print(f"warning: {where}: {count} images of {pair.replace(' in ', ' are in ')} too, to the pixel")

@@ -1,4 +1,4 @@
-"""The original splits of a task as ``download`` left them: packed arrays, or image files in parquet."""
+"""Read the original splits of a task as ``download`` wrote them: packed arrays, or image files in parquet."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
@@ -11,16 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int64
 
-from pipeline.errors import UserError
-from pipeline.files import missing
+from pipeline.errors import UserError, missing, one_line
+from pipeline.images.images import Images, LabelledImages
+from pipeline.images.splits import read_split
 from pipeline.preparation.decoding import Pixels, decode
-from pipeline.tasks.images import Images, LabelledImages
 from pipeline.tasks.registry import HubSource, TaskDefinition
-from pipeline.tasks.splits import read_split
+from pipeline.tasks.text import printable
 
 Indices = Int64[np.ndarray, " n"]
 
-# Rows that are in memory at once, with their decoded images.
+# Number of rows in memory at once, with their decoded images.
 _ROWS = 64
 
 
@@ -30,21 +30,21 @@ class RawSplit(Protocol):
 
     @property
     def labels(self) -> Indices:
-        """Of all images."""
+        """Return the labels of all images."""
         ...
 
     @property
     def native(self) -> int | None:
-        """Height and width of all images, or ``None`` if they differ."""
+        """Return the height and width of all images, or ``None`` if they differ."""
         ...
 
     @property
     def shuffled(self) -> bool:
-        """Whether the first images are as good a sample as any."""
+        """Return whether the images are in random order, so that the first ones are a fair sample."""
         ...
 
     def images(self, indices: Indices, size: int, executor: Executor) -> Iterator[Images]:
-        """The images at ascending indices, ``[_, 3, size, size]`` each time."""
+        """Yield the images at ascending indices, in blocks of ``[_, 3, size, size]``."""
         ...
 
 
@@ -82,7 +82,7 @@ class ParquetSplit:
     shuffled: bool = False
 
     def images(self, indices: Indices, size: int, executor: Executor) -> Iterator[Images]:
-        """The images, decoded in parallel.
+        """Yield the images, decoded in parallel.
 
         Raises:
             UserError: a file or an image is broken; it is named with its index.
@@ -102,7 +102,9 @@ class ParquetSplit:
     def _decoder(self, path: Path, size: int) -> Callable[[int, dict[str, bytes | str | None] | None], Pixels]:
         def run(index: int, row: dict[str, bytes | str | None] | None) -> Pixels:
             content, name = (row or {}).get("bytes"), (row or {}).get("path")
-            called = f"{self.where}: image {index}" + (f" ({name})" if name else "") + f" of {path.name}"
+            called = (
+                f"{self.where}: image {index}" + (f" ({printable(str(name))})" if name else "") + f" of {path.name}"
+            )
             if not isinstance(content, bytes):
                 raise UserError(f"{called}: has no content")
             try:
@@ -114,10 +116,10 @@ class ParquetSplit:
 
 
 def read_raw(definition: TaskDefinition, directory: Path) -> dict[str, RawSplit]:
-    """The splits that a task's source ships, by name.
+    """Return the splits that a task's source ships, by name.
 
     Raises:
-        UserError: a file is missing or damaged, or its labels are none.
+        UserError: a file is missing or damaged, or lacks images or labels.
     """
     if definition.source.kind == "mini":
         return {
@@ -140,7 +142,7 @@ def _parquet_split(files: list[Path], definition: TaskDefinition, where: str) ->
 
 
 def _labels(path: Path, image: str, label: str) -> Indices:
-    """The labels of a file.
+    """Return the labels of a file.
 
     Raises:
         UserError: the file is missing or damaged, lacks a column, or its labels are not numbers.
@@ -152,10 +154,24 @@ def _labels(path: Path, image: str, label: str) -> Indices:
                 raise UserError(f"{path}: no column {column!r}; it has {', '.join(schema.names)}")
         if not pa.types.is_integer(schema.field(label).type):
             raise UserError(f"{path}: column {label!r} holds {schema.field(label).type}; labels must be integers")
-        column = file.read([label]).column(label)
+        _check_images(path, schema.field(image))
+        try:
+            column = file.read([label]).column(label)
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(path, error) from None
         if column.null_count:
             raise UserError(f"{path}: {column.null_count} images have no label")
         return column.to_numpy().astype(np.int64)
+
+
+def _check_images(path: Path, field: pa.Field) -> None:
+    content = field.type.field("bytes").type if _has_bytes(field.type) else None
+    if content is None or not (pa.types.is_binary(content) or pa.types.is_large_binary(content)):
+        raise UserError(f"{path}: column {field.name!r} holds {field.type}; images must be structs of bytes and path")
+
+
+def _has_bytes(kind: pa.DataType) -> bool:
+    return pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
 
 
 def _batches(path: Path, image: str) -> Iterator[pa.Array]:
@@ -177,4 +193,4 @@ def _open(path: Path) -> pq.ParquetFile:
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path}: damaged or no parquet file ({' '.join(str(error).split())}); run `dvc repro` again")
+    return UserError(f"{path}: damaged or not a parquet file ({one_line(error)}); run `dvc repro` again")

@@ -1,4 +1,4 @@
-"""Which images of a source become train, val and test."""
+"""Select the images of a source that become train, val and test."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,55 +7,55 @@ import numpy as np
 
 from pipeline.config import PrepareSettings
 from pipeline.errors import UserError
+from pipeline.images import SPLITS, Split
+from pipeline.images.splits import check_labels
 from pipeline.preparation.raw import Indices, RawSplit
-from pipeline.tasks import SPLITS, Split
-from pipeline.tasks.splits import check_labels
 
 
 @dataclass(frozen=True)
-class Selection:
+class ChosenImages:
     """The images of a split: those of ``raw`` at ``indices``, which ascend."""
 
     raw: RawSplit
     indices: Indices
 
-    def first(self, most: int | None, seed: int) -> "Selection":
-        """At most so many: the first where the source's order is random already, else drawn with the seed."""
+    def first(self, most: int | None, seed: int) -> "ChosenImages":
+        """Return at most ``most`` images: the first if the source's order is random, else drawn with the seed."""
         if most is None or len(self.indices) <= most:
             return self
         if self.raw.shuffled:
-            return Selection(self.raw, self.indices[:most])
+            return ChosenImages(self.raw, self.indices[:most])
         drawn = np.random.default_rng(seed).choice(len(self.indices), most, replace=False)
-        return Selection(self.raw, self.indices[np.sort(drawn)])
+        return ChosenImages(self.raw, self.indices[np.sort(drawn)])
 
     @property
     def labels(self) -> Indices:
-        """Of its images, in order."""
+        """Return the labels of the selected images, in order."""
         return self.raw.labels[self.indices]
 
 
-def select(
+def choose_splits(
     raw: Mapping[str, RawSplit], classes: int, settings: PrepareSettings, control: bool, where: str
-) -> dict[Split, Selection]:
-    """``train``, ``val`` and ``test`` of a task.
+) -> dict[Split, ChosenImages]:
+    """Return ``train``, ``val`` and ``test`` of a task.
 
-    A task that ships ``val`` keeps it; otherwise ``val`` is a fixed permutation's first share of ``train`` and is
-    removed from it.
+    A ``val`` that the source ships is kept; otherwise ``val`` is the first part of a fixed permutation of ``train``
+    and is removed from it.
 
     Args:
-        raw: what the source ships.
-        classes: their number.
+        raw: the splits that the source ships.
+        classes: the number of classes.
         settings: sizes and seed.
-        control: whether it is the control task, of whose ``train`` a sample is enough.
-        where: what errors begin with.
+        control: whether this is the control task, whose ``train`` is only sampled.
+        where: prefix of error messages.
 
     Raises:
-        UserError: a split is missing or empty, or a label has no class.
+        UserError: a split is missing or empty, or a label is out of range.
     """
     for name in ("train", "test"):
         if name not in raw:
             raise UserError(f"{where}: its source has no {name!r} split")
-    splits: dict[Split, Selection] = {name: _all(raw[name]) for name in SPLITS if name in raw}
+    splits: dict[Split, ChosenImages] = {name: _all(raw[name]) for name in SPLITS if name in raw}
     if "val" not in splits:
         splits["train"], splits["val"] = _cut_val(splits["train"], settings)
     for name, split in splits.items():
@@ -66,13 +66,13 @@ def select(
     return {name: splits[name] for name in SPLITS}
 
 
-def _all(raw: RawSplit) -> Selection:
-    return Selection(raw, np.arange(len(raw.labels)))
+def _all(raw: RawSplit) -> ChosenImages:
+    return ChosenImages(raw, np.arange(len(raw.labels)))
 
 
-def _cut_val(train: Selection, settings: PrepareSettings) -> tuple[Selection, Selection]:
-    """Cut ``val_fraction`` of train, at most ``val_max`` images, off a permutation fixed by ``val_seed``."""
+def _cut_val(train: ChosenImages, settings: PrepareSettings) -> tuple[ChosenImages, ChosenImages]:
+    """Cut ``val_fraction`` of train, at most ``val_max`` images, from a permutation fixed by ``val_seed``."""
     count = len(train.indices)
     size = min(int(count * settings.val_fraction), settings.val_max)
     order = np.random.default_rng(settings.val_seed).permutation(count)
-    return Selection(train.raw, np.sort(order[size:])), Selection(train.raw, np.sort(order[:size]))
+    return ChosenImages(train.raw, np.sort(order[size:])), ChosenImages(train.raw, np.sort(order[:size]))

@@ -18,6 +18,6 @@ MEAN, STD = 0.5, 0.25
 
 
 def build() -> tuple[nn.Module, open_clip.SimpleTokenizer]:
-    """The model with random weights from torch's generator, in train mode, and its tokenizer."""
+    """Return the model in train mode, with random weights from torch's generator, and its tokenizer."""
     definition = load_model_definition("mini-clip")
     return build_clip(definition).train(), cast(open_clip.SimpleTokenizer, tokenizer(definition))

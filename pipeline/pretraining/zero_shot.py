@@ -1,4 +1,4 @@
-"""Zero-shot accuracies of mini-clip on the mini suite, for watching the pre-training."""
+"""Zero-shot accuracies of mini-clip on the mini suite, to monitor pre-training."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,9 +7,9 @@ import open_clip
 import torch
 from torch import Tensor, nn
 
+from pipeline.images.images import LabelledImages
 from pipeline.pretraining import MEAN, STD
 from pipeline.sources.mini import TASKS, materialise
-from pipeline.tasks.images import LabelledImages
 from pipeline.tasks.registry import TaskDefinition, load_task
 
 _BATCH = 500
@@ -24,7 +24,7 @@ class ZeroShot:
 
     @classmethod
     def load(cls, sources: Path, tokenizer: open_clip.SimpleTokenizer) -> "ZeroShot":
-        """Make the images of all tasks.
+        """Generate the images of all tasks.
 
         Raises:
             ValueError: a source is missing or damaged.
@@ -33,7 +33,7 @@ class ZeroShot:
 
     @torch.no_grad()
     def correct(self, model: nn.Module, task: str, split: str) -> Tensor:
-        """Whether each image of a split is classified correctly, bool ``[n]``; leaves the model in train mode."""
+        """Return whether each image of a split is classified correctly, ``[n]``; leaves the model in train mode."""
         definition, splits = self.tasks[task]
         images, labels = splits[split].images, torch.from_numpy(splits[split].labels)
         model.eval()
@@ -46,5 +46,5 @@ class ZeroShot:
         return torch.cat(predicted) == labels
 
     def accuracies(self, model: nn.Module, split: str) -> dict[str, float]:
-        """Accuracy on each task's split."""
+        """Return the accuracy on each task's split."""
         return {task: self.correct(model, task, split).double().mean().item() for task in self.tasks}

@@ -1,8 +1,9 @@
-"""Tables, figures and the HTML page that people look at.
+"""The report: tables, the page, and figures for papers.
 
-Only what the command line needs, too, is imported here: the figures' libraries take a second.
+``tables/`` formats numbers, ``views.py`` builds the frames of figures, ``page/`` and ``paper/`` draw them. This module
+imports only what the command line needs: the plotting libraries take a second to import.
 """
 
-from pipeline.report.tables import headlines, results_table, summary_markdown
+from pipeline.report.tables.results import headlines, results_table, summary_markdown
 
 __all__ = ["headlines", "results_table", "summary_markdown"]

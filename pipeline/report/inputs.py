@@ -1,4 +1,4 @@
-"""What a report is made from, as the stage has read it."""
+"""The inputs of the report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from typing import Any
 import pandas as pd
 
 from pipeline.config import Paradigm
-from pipeline.report.cost import Cost, Record
-from pipeline.report.origins import Origins
+from pipeline.report.tables.cost import Cost, TimingRecord
+from pipeline.report.tables.origins import Origins
 from pipeline.tasks import TaskCard
 
 
 @dataclass(frozen=True)
 class SearchCurves:
-    """What the coefficient search of one paradigm left behind."""
+    """The results of one paradigm's coefficient search: curves on val, and the chosen α."""
 
     addition: pd.DataFrame
     negation: Mapping[str, pd.DataFrame]
@@ -23,7 +23,7 @@ class SearchCurves:
 
     @property
     def pretrained_control(self) -> float:
-        """Control accuracy at α = 0, which every negation curve starts with."""
+        """Return the control accuracy at α = 0, which every negation curve starts with."""
         return float(next(iter(self.negation.values()))["control"].iloc[0])
 
 
@@ -31,28 +31,30 @@ class SearchCurves:
 class Analyses:
     """Tables of a model's analyses: heatmaps by paradigm, responses of layers by recipe, NTK eigenfunctions.
 
-    incremental: by paradigm, the curves of all orders in one table, which a column ``order`` tells apart; may be empty.
+    incremental: by paradigm, the curves of all orders in one table with a column ``order``; may be empty.
+    merging: by paradigm, the merging methods: ``method``, what it ``sees``, the ``largest`` α that was tried.
     """
 
     heatmaps: Mapping[str, pd.DataFrame]
     orthogonality: Mapping[str, pd.DataFrame]
     localisation: pd.DataFrame
     incremental: Mapping[str, pd.DataFrame]
+    merging: Mapping[str, pd.DataFrame]
 
 
 @dataclass(frozen=True)
 class Timing:
-    """The record of a model's training steps, and the costs of its paradigms by it."""
+    """The record of a model's training steps, and the costs of its paradigms that follow from it."""
 
-    record: Record
+    record: TimingRecord
     costs: Mapping[str, Cost]
 
 
 @dataclass(frozen=True)
 class Model:
-    """All that a report shows of a model but its measurements.
+    """The contents of a model's report, except its measurements.
 
-    searches: by paradigm.
+    searches: coefficient searches, by paradigm.
     timing: ``None`` if its training steps were not measured.
     """
 
@@ -64,14 +66,14 @@ class Model:
 
 @dataclass(frozen=True)
 class Study:
-    """A suite and what came of it.
+    """A suite and its results.
 
     results: all measurements.
-    models: by name.
+    models: contents of the models' reports, by name.
     retention: the share of the control accuracy that negation keeps.
     paradigms: their definitions, by name.
     parameters: the sections of ``params.yaml`` that numbers depend on.
-    cards: of the tasks and the control.
+    cards: cards of the tasks and the control.
     seeds: measurements pooled over seeds, if there are several.
     """
 

@@ -1,8 +1,7 @@
-"""How figures look, on paper and on the page: colours that the colour-blind tell apart, and no colour alone.
+"""The style of figures, in papers and on the page: colour-blind safe, and never by colour alone.
 
 A paradigm has the same colour, marker and dash in every figure. The colours are Okabe and Ito's
-(jfly.uni-koeln.de/color) where these have a contrast of 3:1 with a white and with a dark background, else darker
-relatives.
+(jfly.uni-koeln.de/color) if they have a contrast of 3:1 with a white and with a dark background, else darker shades.
 """
 
 from collections.abc import Iterable
@@ -26,10 +25,10 @@ _MARKERS = (
 )
 _DASHES = (("solid", "-"), ("dash", "--"), ("dot", ":"), ("dashdot", "-."))
 
-# Sequential maps that print in grey; diverging for signed numbers. Plotly's name of the first is the same in capitals.
+# Sequential maps that print well in grey; a diverging map for signed numbers. Plotly capitalises the first name.
 SEQUENTIAL, DIVERGING = "viridis", "RdBu_r"
 
-# Where a cell holds its number, colours stay so light that black text has a contrast of 4.5 : 1.
+# In cells with numbers, colours are light enough for black text with a contrast of 4.5 : 1.
 TEXT_ON_CELLS = "#111111"
 LIGHT_SEQUENTIAL = ("#f7fbff", "#5aa2d4")
 LIGHT_DIVERGING = ("#6aaed6", "#f7f7f7", "#e9967a")
@@ -47,7 +46,7 @@ class Look:
 
 
 def looks(names: Iterable[str]) -> dict[str, Look]:
-    """A look per name, by position; colours and markers repeat after nine names, dashes after four."""
+    """Return a look per name, by position; colours and markers repeat after nine names, dashes after four."""
     return {name: _look(position) for position, name in enumerate(names)}
 
 

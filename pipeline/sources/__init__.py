@@ -1,1 +1,1 @@
-"""Where the images of tasks and the weights of models come from."""
+"""Sources of tasks' images and of models' weights."""

@@ -1,4 +1,4 @@
-"""Getting a task's original images, whatever its source, and recording what they are."""
+"""Download a task's original images from its source and record them."""
 
 import os
 import shutil
@@ -9,36 +9,44 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.files import require_space
+from pipeline.images import write_split
+from pipeline.io.files import require_space
+from pipeline.sources.file_record import FileRecord
 from pipeline.sources.folder import pack_folder
 from pipeline.sources.hub_dataset import HubDataset, fetch_dataset
 from pipeline.sources.mini import materialise
-from pipeline.sources.record import FileRecord, Record
-from pipeline.tasks import TaskDefinition, write_split
+from pipeline.sources.record import DownloadRecord
+from pipeline.tasks import TaskDefinition
 from pipeline.tasks.registry import FolderSource, HubSource
 
 
 @dataclass(frozen=True)
 class Roots:
-    """Directories on this machine: the one that relative folders start from, the mini suite's committed sources."""
+    """Directories on this machine.
+
+    repository: the directory to which paths of folders are relative.
+    mini: the mini suite's committed sources.
+    """
 
     repository: Path
     mini: Path
 
 
-def download(definition: TaskDefinition, roots: Roots, destination: Path, known: Record | None) -> Record:
-    """Fill ``destination`` with the original splits of a task, wholly or not at all, and say what they are.
+def download(
+    definition: TaskDefinition, roots: Roots, destination: Path, known: DownloadRecord | None
+) -> DownloadRecord:
+    """Fill ``destination`` with the original splits of a task, completely or not at all; return their record.
 
     A mini task gets ``<split>.safetensors``, any other ``<split>/*.parquet``.
 
     Args:
         definition: the task.
-        roots: where local sources lie.
-        destination: the directory, which is replaced.
+        roots: directories of local sources.
+        destination: the directory to replace.
         known: the record of an earlier download.
 
     Raises:
-        UserError: a source is missing, damaged, not what was recorded, or does not fit the definition.
+        UserError: the source is missing, damaged, differs from its record, or does not fit the definition.
     """
     source = definition.source
     if isinstance(source, HubSource):
@@ -47,23 +55,25 @@ def download(definition: TaskDefinition, roots: Roots, destination: Path, known:
             _place(dataset, directory)
         return dataset.record
     with _replacing(destination) as directory:
+        counts = None
         if isinstance(source, FolderSource):
-            pack_folder(definition, source, roots.repository, directory)
+            counts = pack_folder(definition, source, roots.repository, directory)
         else:
             _materialise(definition, roots.mini, directory)
         files = sorted(path for path in directory.rglob("*") if path.is_file())
-        record = Record(
+        record = DownloadRecord(
             origin=source.kind,
             files={str(path.relative_to(directory)): FileRecord.of(path) for path in files},
+            counts=counts,
         )
     if known is not None and known.origin == record.origin and known.files != record.files:
-        print(f"warning: task {definition.name}: its images are others than those recorded before; the record follows")
+        print(f"warning: task {definition.name}: its images differ from those recorded before; the record is updated")
     return record
 
 
 @contextmanager
 def _replacing(destination: Path) -> Iterator[Path]:
-    """A temporary directory that takes the place of ``destination`` if the block succeeds."""
+    """Yield a temporary directory that takes the place of ``destination`` if the block succeeds."""
     destination.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=destination.parent, prefix=f".{destination.name}."))
     try:

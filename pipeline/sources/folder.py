@@ -1,6 +1,8 @@
-"""A task's images from a directory on this machine: packed into one parquet file per split, as the hub has them."""
+"""Pack a task's images from a local directory into one parquet file per split, in the form of the hub."""
 
+import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,78 +10,92 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import UserError
-from pipeline.files import atomic_write
+from pipeline.images import SPLITS
+from pipeline.io.files import atomic_write
+from pipeline.sources.image_files import Contents, ImageFolder, Labelled
+from pipeline.sources.record import SplitCounts
 from pipeline.tasks import TaskDefinition
 from pipeline.tasks.registry import FolderSource
+from pipeline.tasks.text import printable
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-
-# Names under which directories of splits are known.
-_SPLITS = {"train": ("train",), "val": ("val", "validation"), "test": ("test",)}
 _SCHEMA = pa.schema({"image": pa.struct({"bytes": pa.binary(), "path": pa.string()}), "label": pa.int64()})
 _ROWS = 64
 _TEST_SEED = 0
 
-Labelled = list[tuple[Path, int]]
 
-
-def pack_folder(definition: TaskDefinition, source: FolderSource, root: Path, destination: Path) -> None:
-    """Write ``<split>/images.parquet`` for every split of a folder; ``test`` is cut off where it has none.
+def pack_folder(
+    definition: TaskDefinition, source: FolderSource, root: Path, destination: Path
+) -> dict[str, SplitCounts]:
+    """Write ``<split>/images.parquet`` for every split of a folder; ``test`` is cut from ``train`` if missing.
 
     Args:
-        definition, source: the task and its source.
-        root: the repository's root, which relative paths start from.
-        destination: where the splits are written.
+        definition: the task.
+        source: its source.
+        root: the repository's root, to which ``source.path`` is relative.
+        destination: the directory of the splits.
+
+    Returns:
+        Number of images packed and of files left out, by split.
 
     Raises:
-        UserError: the directory is missing, or its directories are not the classes.
+        UserError: the directory is missing, its directories are not the classes, its content is ambiguous, or a file
+            cannot be read.
     """
     folder = root / source.path
-    where = f"task {definition.name}: {folder}"
+    where = f"task {definition.name}"
     if not folder.is_dir():
-        raise UserError(f"{where}: no such directory; correct source.path")
-    splits = {name: _images(definition, source, directory) for name, directory in _split_directories(folder).items()}
-    if not splits:
-        splits = {"train": _images(definition, source, folder)}
-    if "train" not in splits:
-        raise UserError(f"{where}: has {', '.join(splits)} but no train; call a directory so")
+        raise UserError(f"{where}: {printable(folder)}: no such directory; correct source.path")
+    images = ImageFolder(folder, _labels(definition, source), where)
+    directories = images.splits()
+    if directories and "train" not in directories:
+        raise UserError(f"{where}: {printable(folder)} has {', '.join(directories)} but no train; add it")
+    splits = {
+        split: images.classes(directory).with_left_out(images.outside_classes(directory))
+        for split, directory in (directories or {"train": folder}).items()
+    }
+    if directories:
+        splits["train"] = splits["train"].with_left_out(images.outside_classes(folder))
+    _check_complete(folder, list(splits.values()), where)
+    origin = {split: f"from {printable(path.name)}/" for split, path in (directories or {"train": folder}).items()}
     if "test" not in splits:
-        splits["train"], splits["test"] = _cut_test(splits["train"], source.test_fraction)
-    for name, images in splits.items():
-        _write(destination / name / "images.parquet", folder, images)
-
-
-def _split_directories(folder: Path) -> dict[str, Path]:
-    return {split: folder / name for split, names in _SPLITS.items() for name in names if (folder / name).is_dir()}
-
-
-def _images(definition: TaskDefinition, source: FolderSource, directory: Path) -> Labelled:
-    """The images of a directory of classes with their labels, in a fixed order."""
-    found = {path.name: path for path in sorted(directory.iterdir()) if path.is_dir() and not _hidden(path)}
-    names = source.directories or [_match(name, found) for name in definition.classes]
-    unknown, absent = sorted(set(found) - set(names)), [name for name in names if name not in found]
-    if unknown or absent:
-        said = [f"no directory {absent[0]!r}"] if absent else []
-        said += [f"{unknown[0]!r} is no class"] if unknown else []
-        raise UserError(
-            f"task {definition.name}: {directory}: {' and '.join(said)}; name the directories as the classes, "
-            "or list them in source.directories"
+        train, test = _cut_test(splits["train"].images, source.test_fraction)
+        splits |= {"train": replace(splits["train"], images=train), "test": Contents(test)}
+        origin["test"] = "drawn at random, as there is no directory of test images"
+    splits = {split: splits[split] for split in SPLITS if split in splits}
+    for split, contents in splits.items():
+        if not contents.images:
+            raise UserError(f"{where}: {printable(folder)} has too few images for {split}; add some")
+    for split, contents in splits.items():
+        _write(destination / split / "images.parquet", folder, contents.images, where)
+        print(
+            f"{where}, split {split}: {len(contents.images)} images {origin[split]}; "
+            f"left out: {contents.describe_left_out(folder)}"
         )
-    files = [(path, label) for label, name in enumerate(names) for path in sorted(found[name].rglob("*"))]
-    files = [(path, label) for path, label in files if path.is_file() and not _hidden(path)]
-    others = [path for path, _ in files if path.suffix.casefold() not in SUFFIXES]
-    if others:
-        print(f"warning: task {definition.name}: {len(others)} files are no images and left out, such as {others[0]}")
-    return [(path, label) for path, label in files if path.suffix.casefold() in SUFFIXES]
+    return {
+        split: SplitCounts(
+            images=len(contents.images),
+            left_out={reason: len(paths) for reason, paths in contents.left_out.items()},
+        )
+        for split, contents in splits.items()
+    }
 
 
-def _hidden(path: Path) -> bool:
-    return path.name.startswith(".")
+def _check_complete(folder: Path, splits: list[Contents], where: str) -> None:
+    """Check that every file below the folder was taken or left out."""
+    taken = {path for contents in splits for path, _ in contents.images}
+    left_out = {path for contents in splits for paths in contents.left_out.values() for path in paths}
+    existing = {Path(directory, name) for directory, _, names in os.walk(folder) for name in names}
+    lost = sorted(existing - taken - left_out)
+    if lost:
+        raise UserError(f"{where}: {printable(lost[0])} was added while the folder was read; run again")
 
 
-def _match(name: str, found: dict[str, Path]) -> str:
-    """The directory of a class: called so, or with underscores for its spaces."""
-    return name if name in found else name.replace(" ", "_")
+def _labels(definition: TaskDefinition, source: FolderSource) -> dict[str, int]:
+    """Return the label of each directory, which has its class's name, with spaces or underscores, unless listed."""
+    if source.directories is not None:
+        return {name: label for label, name in enumerate(source.directories)}
+    classes = list(enumerate(definition.classes))
+    return {name: label for label, name in classes} | {name.replace(" ", "_"): label for label, name in classes}
 
 
 def _cut_test(images: Labelled, fraction: float) -> tuple[Labelled, Labelled]:
@@ -88,12 +104,23 @@ def _cut_test(images: Labelled, fraction: float) -> tuple[Labelled, Labelled]:
     return [images[i] for i in np.sort(order[size:])], [images[i] for i in np.sort(order[:size])]
 
 
-def _write(path: Path, folder: Path, images: Labelled) -> None:
-    with atomic_write(path) as temporary, pq.ParquetWriter(temporary, _SCHEMA, compression="none") as writer:
-        for rows in _batches(images):
-            content = [{"bytes": file.read_bytes(), "path": str(file.relative_to(folder))} for file, _ in rows]
-            columns = [pa.array(content, _SCHEMA.field("image").type), pa.array([label for _, label in rows])]
-            writer.write_batch(pa.record_batch(columns, _SCHEMA))
+def _write(path: Path, folder: Path, images: Labelled, where: str) -> None:
+    with atomic_write(path) as temporary:
+        with pq.ParquetWriter(temporary, _SCHEMA, compression="none") as writer:
+            for rows in _batches(images):
+                content = [{"bytes": _content(file, where), "path": str(file.relative_to(folder))} for file, _ in rows]
+                columns = [pa.array(content, _SCHEMA.field("image").type), pa.array([label for _, label in rows])]
+                writer.write_batch(pa.record_batch(columns, _SCHEMA))
+        packed = pq.read_metadata(temporary).num_rows
+        if packed != len(images):
+            raise RuntimeError(f"{packed} rows were written of {len(images)} images")
+
+
+def _content(file: Path, where: str) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{where}: {printable(file)} cannot be read ({error.strerror})") from None
 
 
 def _batches(images: Labelled) -> Iterator[Labelled]:

@@ -1,6 +1,6 @@
-"""Files of the Hugging Face hub through huggingface_hub: resumable, in its own cache, from ``HF_ENDPOINT`` if set.
+"""Fetch files from the Hugging Face hub, or ``HF_ENDPOINT``, through huggingface_hub: resumable and cached.
 
-A hub that is slow, busy or breaks off is asked again, with growing pauses; then one line says why not.
+Requests that time out, are rate-limited, or break off are repeated with growing pauses before they fail.
 """
 
 import time
@@ -20,12 +20,13 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
+from pipeline.sources.file_record import FileRecord
 
 Result = TypeVar("Result")
 RepositoryType = Literal["model", "dataset"]
 
-# Seconds before each further attempt, and seconds that a listing of many files may take.
+# Pauses before further attempts, and time limit for a listing of many files, in seconds.
 _PAUSES = (1, 4, 16)
 _LISTING = 60
 _FINAL = (RepositoryNotFoundError, RevisionNotFoundError, RemoteEntryNotFoundError, OfflineModeIsEnabled)
@@ -34,7 +35,7 @@ _BUSY = (408, 429, 500, 502, 503, 504)
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file of a repository: its size in bytes and its SHA-256, which the hub knows of large files only."""
+    """A file of a repository: its size in bytes and its SHA-256, which the hub has only for large files."""
 
     bytes: int
     sha256: str | None
@@ -42,58 +43,75 @@ class HubFile:
 
 @dataclass(frozen=True)
 class Listing:
-    """A dataset repository at a commit: its files by path."""
+    """A repository at a commit: its files by path."""
 
     commit: str
     files: dict[str, HubFile]
 
 
-def list_dataset(repository: str, revision: str) -> Listing:
-    """What a dataset repository holds, and the commit that a branch, a tag or a commit stands for.
+def list_repository(repository: str, revision: str, kind: RepositoryType) -> Listing:
+    """Return the files of a repository and the commit that ``revision`` (a branch, tag or commit) stands for.
 
     Raises:
         UserError: the hub cannot be reached or refuses.
     """
-    what = f"{repository} at {revision[:12]}"
-    found = _patiently(
-        lambda: HfApi().dataset_info(repository, revision=revision, files_metadata=True, timeout=_LISTING), what
-    )
-    if found.sha is None:
-        raise UserError(f"{what}: the hub names no commit; check HF_ENDPOINT")
+    name = f"{repository} at {revision[:12]}"
+    ask = HfApi().dataset_info if kind == "dataset" else HfApi().model_info
+    information = _with_retries(lambda: ask(repository, revision=revision, files_metadata=True, timeout=_LISTING), name)
+    if information.sha is None:
+        raise UserError(f"{name}: the hub names no commit; check HF_ENDPOINT")
     return Listing(
-        found.sha,
+        information.sha,
         {
             file.rfilename: HubFile(file.size or 0, file.lfs.sha256 if file.lfs else None)
-            for file in found.siblings or []
+            for file in information.siblings or []
         },
     )
 
 
 def fetch_file(repository: str, filename: str, commit: str, kind: RepositoryType) -> Path:
-    """A file of a repository at a commit, in the hub's cache; no network if it is there.
+    """Return a file of a repository at a commit from the hub's cache, fetching it if it is not there.
 
     Raises:
         UserError: the hub cannot be reached or refuses.
     """
-    what = f"{repository}/{filename} at {commit[:12]}"
-    return Path(_patiently(lambda: hf_hub_download(repository, filename, revision=commit, repo_type=kind), what))
+    name = f"{repository}/{filename} at {commit[:12]}"
+    return Path(_with_retries(lambda: hf_hub_download(repository, filename, revision=commit, repo_type=kind), name))
 
 
-def _patiently(call: Callable[[], Result], what: str) -> Result:
+def fetch_verified(repository: str, path: str, listing: Listing, kind: RepositoryType) -> tuple[Path, FileRecord]:
+    """Return a file of a listing and its record; one with another hash is deleted, so that it is fetched again.
+
+    Raises:
+        UserError: the hub cannot be reached or refuses, or the file has another hash than it should have.
+    """
+    file = fetch_file(repository, path, listing.commit, kind)
+    actual, expected = FileRecord.of(file), listing.files[path].sha256
+    if expected is not None and actual.sha256 != expected:
+        file.resolve().unlink()
+        file.unlink(missing_ok=True)
+        raise UserError(
+            f"{repository}/{path} at {listing.commit[:12]}: has SHA-256 {actual.sha256} but should have {expected}; it "
+            "was deleted, run again to fetch it once more"
+        )
+    return file, actual
+
+
+def _with_retries(call: Callable[[], Result], name: str) -> Result:
     for pause in (*_PAUSES, None):
         try:
             return call()
-        except Exception as error:  # the hub's, or whatever the HTTP library below it raises
-            if pause is None or not _may_pass(error):
-                raise UserError(f"{what}: {_explain(error)}") from None
+        except Exception as error:  # the hub's errors, and those of the HTTP library below it
+            if pause is None or not _is_transient(error):
+                raise UserError(f"{name}: {_explain(error)}") from None
             time.sleep(pause)
     raise AssertionError("the last attempt returns or raises")
 
 
-def _may_pass(error: BaseException) -> bool:
-    """Whether another attempt may succeed."""
-    if isinstance(error, LocalEntryNotFoundError):  # the library's summary of what went wrong
-        return error.__cause__ is None or _may_pass(error.__cause__)
+def _is_transient(error: BaseException) -> bool:
+    """Return whether another attempt may succeed."""
+    if isinstance(error, LocalEntryNotFoundError):  # the library's summary of the error
+        return error.__cause__ is None or _is_transient(error.__cause__)
     if isinstance(error, _FINAL):
         return False
     if isinstance(error, HfHubHTTPError):
@@ -111,4 +129,4 @@ def _explain(error: Exception) -> str:
 
 
 def _flat(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error) or type(error).__name__

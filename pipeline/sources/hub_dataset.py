@@ -1,4 +1,4 @@
-"""A task's parquet files from the hub: those of the recorded commit, each with the recorded hash."""
+"""Fetch a task's parquet files from the hub: those of the recorded commit, each with the recorded hash."""
 
 import sys
 from dataclasses import dataclass
@@ -7,34 +7,36 @@ from pathlib import Path
 from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.utils import disable_progress_bars
 
-from pipeline.errors import UserError
-from pipeline.files import gigabytes, require_space
+from pipeline.errors import UserError, gigabytes
+from pipeline.io.files import require_space
 from pipeline.sources.class_names import check_class_names, names_in_card, names_in_parquet
-from pipeline.sources.hub import HubFile, Listing, fetch_file, list_dataset
-from pipeline.sources.record import FileRecord, Record
+from pipeline.sources.file_record import FileRecord
+from pipeline.sources.hub import HubFile, Listing, fetch_file, fetch_verified, list_repository
+from pipeline.sources.record import DownloadRecord
 from pipeline.tasks import TaskDefinition
 from pipeline.tasks.registry import HubSource
 
 
 @dataclass(frozen=True)
 class HubDataset:
-    """Verified files in the hub's cache, by split and by their paths in the repository, and their record."""
+    """Verified files in the hub's cache, by split and by path in the repository, and their record."""
 
     splits: dict[str, dict[str, Path]]
-    record: Record
+    record: DownloadRecord
 
 
-def fetch_dataset(definition: TaskDefinition, source: HubSource, known: Record | None) -> HubDataset:
-    """Fetch what the definition asks for.
+def fetch_dataset(definition: TaskDefinition, source: HubSource, known: DownloadRecord | None) -> HubDataset:
+    """Fetch the files that a definition asks for.
 
     Args:
-        definition, source: the task and its source.
-        known: the record of an earlier download. Its commit and hashes are taken as long as the definition asks for the
+        definition: the task.
+        source: its source.
+        known: the record of an earlier download. Its commit and hashes apply as long as the definition names the
             same repository and revision.
 
     Raises:
-        UserError: the hub cannot be reached or refuses, or has something else than what was recorded, or other
-            classes than the definition; or the disk is too small.
+        UserError: the hub cannot be reached or refuses, a file is not parquet or differs from its record, the classes
+            are not the definition's, or the disk is too small.
     """
     if not sys.stderr.isatty():
         disable_progress_bars()
@@ -46,13 +48,13 @@ def fetch_dataset(definition: TaskDefinition, source: HubSource, known: Record |
     for split, paths in splits.items():
         if not paths:
             pattern = source.splits.named()[split].files
-            raise UserError(f"{where} at {listing.commit[:12]}: no file is called {pattern}; correct splits.{split}")
+            raise UserError(f"{where} at {listing.commit[:12]}: no file matches {pattern}; correct splits.{split}")
     _announce(source, listing, [path for paths in splits.values() for path in paths], where)
     local: dict[str, Path] = {}
     files: dict[str, FileRecord] = {}
     for path in dict.fromkeys(path for paths in splits.values() for path in paths):
-        local[path], files[path] = _fetch(source.repository, path, listing, where)
-    record = Record(
+        local[path], files[path] = fetch_verified(source.repository, path, listing, "dataset")
+    record = DownloadRecord(
         origin=source.repository,
         revision=source.revision,
         commit=listing.commit,
@@ -63,18 +65,18 @@ def fetch_dataset(definition: TaskDefinition, source: HubSource, known: Record |
     return HubDataset({split: {path: local[path] for path in paths} for split, paths in splits.items()}, record)
 
 
-def _listing(source: HubSource, known: Record | None) -> Listing:
-    """The files at the commit that was recorded, or at the one that the revision stands for now."""
+def _listing(source: HubSource, known: DownloadRecord | None) -> Listing:
+    """Return the files at the recorded commit, or at the one that the revision stands for now."""
     if known is None or known.commit is None:
-        return list_dataset(source.repository, source.revision)
+        return list_repository(source.repository, source.revision, "dataset")
     recorded = {path: HubFile(file.bytes, file.sha256) for path, file in known.files.items()}
     if known.selected == source.splits.named():
         return Listing(known.commit, recorded)
-    return Listing(known.commit, {**list_dataset(source.repository, known.commit).files, **recorded})
+    return Listing(known.commit, {**list_repository(source.repository, known.commit, "dataset").files, **recorded})
 
 
 def _announce(source: HubSource, listing: Listing, paths: list[str], where: str) -> None:
-    """Say what will be downloaded, and refuse what does not fit."""
+    """Print the size of the download, and check that it fits on the disk."""
     absent = [
         path
         for path in paths
@@ -91,32 +93,18 @@ def _announce(source: HubSource, listing: Listing, paths: list[str], where: str)
     require_space(Path(constants.HF_HUB_CACHE), needed, f"{where}: its files")
 
 
-def _fetch(repository: str, path: str, listing: Listing, where: str) -> tuple[Path, FileRecord]:
-    """A file whose content is what it should be; another content is deleted, so that it is fetched again."""
-    file = fetch_file(repository, path, listing.commit, "dataset")
-    actual, expected = FileRecord.of(file), listing.files[path].sha256
-    if expected is not None and actual.sha256 != expected:
-        file.resolve().unlink()
-        file.unlink(missing_ok=True)
-        raise UserError(
-            f"{where}/{path} at {listing.commit[:12]}: has SHA-256 {actual.sha256} but should have {expected}; it was "
-            "deleted, run again to fetch it once more"
-        )
-    return file, actual
-
-
 def _compare_class_names(
     definition: TaskDefinition, source: HubSource, listing: Listing, files: dict[str, Path], where: str
 ) -> str:
-    """Compare with the names in every file or, where files carry none, in the dataset's card."""
+    """Compare with the names in every file or, if a file has none, in the dataset's card."""
     ours = source.class_names or definition.classes
-    found = ""
+    result = ""
     for path, file in files.items():
-        names = names_in_parquet(file, source.label)
+        names = names_in_parquet(file, source.label, f"{where}/{path} at {listing.commit[:12]}")
         if names is None and "README.md" in listing.files:
             card = fetch_file(source.repository, "README.md", listing.commit, "dataset")
             names = names_in_card(card, source.label, configuration=path.split("/")[0])
-        found = check_class_names(ours, names, f"{where}/{path}")
-    if not found.startswith("all "):
-        print(f"warning: {where}: class names: {found}")
-    return found
+        result = check_class_names(ours, names, f"{where}/{path}")
+    if not result.startswith("all "):
+        print(f"warning: {where}: class names: {result}")
+    return result

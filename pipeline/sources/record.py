@@ -1,36 +1,34 @@
-"""What was downloaded, kept in git: ``data/records/<task>.json``. A later download must bring the same."""
+"""Records of downloads, kept in git as ``data/records/<task>.json``. A later download must have the same files."""
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import UserError
-from pipeline.files import file_sha256, read_json, write_json
+from pipeline.io.files import read_json, write_json
+from pipeline.sources.file_record import FileRecord
 from pipeline.tasks.registry import SplitFiles
 
 
-class FileRecord(BaseModel):
-    """A file's size in bytes and its SHA-256."""
+class SplitCounts(BaseModel):
+    """Counts of a folder's image files: packed into a split, and left out, by reason."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    bytes: int
-    sha256: str
-
-    @classmethod
-    def of(cls, path: Path) -> "FileRecord":
-        """Of a file on this machine."""
-        return cls(bytes=path.stat().st_size, sha256=file_sha256(path))
+    images: int
+    left_out: dict[str, int]
 
 
-class Record(BaseModel):
-    """Where a task's images come from.
+class DownloadRecord(BaseModel):
+    """The origin of a task's images.
 
     origin: a hub repository, or the kind of the source.
-    revision, commit: of a hub dataset, as its definition says and what that stood for at the first download.
-    selected: of a hub dataset, which files its definition asked for.
-    class_names: what comparing the source's own names of the classes with ours showed.
-    files: by path, in the repository or in ``data/raw/<task>``.
+    revision: revision of a hub dataset, from its definition.
+    commit: commit of a hub dataset, to which the revision resolved at the first download.
+    selected: files of a hub dataset that its definition selects.
+    class_names: the result of comparing the source's own class names with the definition's.
+    files: files by path, in the repository or in ``data/raw/<task>``.
+    counts: counts of a folder's files, by split.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,13 +39,14 @@ class Record(BaseModel):
     selected: dict[str, SplitFiles] | None = None
     class_names: str | None = None
     files: dict[str, FileRecord]
+    counts: dict[str, SplitCounts] | None = Field(default=None, exclude_if=lambda counts: counts is None)
 
     @classmethod
-    def read(cls, path: Path) -> "Record | None":
-        """The record of an earlier download, ``None`` if there was none.
+    def read(cls, path: Path) -> "DownloadRecord | None":
+        """Read the record of an earlier download; return ``None`` if there was none.
 
         Raises:
-            UserError: the file is no record.
+            UserError: the file is not a record.
         """
         if not path.exists():
             return None
@@ -55,7 +54,7 @@ class Record(BaseModel):
             return cls.model_validate(read_json(path))
         except ValidationError as error:
             raise UserError(
-                f"{path}: no record of a download ({error.errors()[0]['msg']}); get it again with "
+                f"{path}: not a record of a download ({error.errors()[0]['msg']}); get it again with "
                 f"`git checkout {path}`, or delete it to record what is there now"
             ) from None
 

@@ -1,22 +1,22 @@
-"""Bringing pre-trained weights of a known hash: from this repository or from the Hugging Face hub."""
+"""Fetch pre-trained weights of a known hash from this repository or from the Hugging Face hub."""
 
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.files import file_sha256
+from pipeline.io.files import file_sha256
 from pipeline.models.registry import HubWeights, ModelDefinition
 from pipeline.sources.hub import fetch_file
 
 
 def fetch_weights(definition: ModelDefinition, root: Path) -> Path:
-    """The verified file of a model's pre-trained weights (both towers).
+    """Return the verified file of a model's pre-trained weights (both towers).
 
     Args:
         definition: the model.
-        root: the repository's root, which committed paths are relative to.
+        root: the repository's root, to which committed paths are relative.
 
     Raises:
-        UserError: the file is missing, cannot be fetched, or is not the one that the definition names.
+        UserError: the file is missing, cannot be fetched, or has another hash than the definition.
     """
     weights = definition.weights
     if isinstance(weights, HubWeights):

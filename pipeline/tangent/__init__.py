@@ -1,4 +1,4 @@
-"""The linearised encoder: f(x; θ₀) and J(x) τ."""
+"""The linearised encoder: f(x; θ₀) and the Jacobian-vector product J(x) τ."""
 
 import logging
 
@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 
 
 def linearise(encoder: nn.Module) -> LinearisedEncoder:
-    """The explicit propagation for open_clip's vision transformers, ``torch.func.jvp`` for every other encoder."""
+    """Linearise an encoder: explicitly for open_clip's vision transformers, by ``torch.func.jvp`` for all others."""
     if supports(encoder):
         return TangentVisionTransformer(encoder)
-    logger.info("%s has no explicit tangent propagation: torch.func.jvp, which is slower", type(encoder).__name__)
+    logger.info("%s has no explicit tangent propagation; using torch.func.jvp, which is slower", type(encoder).__name__)
     return GenericTangent(encoder)

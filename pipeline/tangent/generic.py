@@ -1,4 +1,4 @@
-"""The linearised encoder through ``torch.func.jvp``, for every encoder."""
+"""Linearise any encoder with ``torch.func.jvp``."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from pipeline.tangent.linearised import Directions, check_directions
 
 
 class GenericTangent:
-    """A :class:`.LinearisedEncoder` by forward-mode differentiation of the encoder's own forward pass."""
+    """A :class:`.LinearisedEncoder` that differentiates the encoder's own forward pass in forward mode."""
 
     def __init__(self, encoder: nn.Module) -> None:
         self.encoder = encoder
@@ -42,13 +42,13 @@ class GenericTangent:
     def tangent(
         self, images: Float[Tensor, "n 3 height width"], tangents: Directions
     ) -> Float[Tensor, "directions n features"]:
-        """See :class:`.LinearisedEncoder`; ``jvp`` computes f(x; θ₀) in any case."""
+        """See :class:`.LinearisedEncoder`; ``jvp`` always computes f(x; θ₀) as well."""
         return self(images, tangents)[1]
 
 
 @contextmanager
 def plain_attention() -> Iterator[None]:
-    """Neither fused attention nor torch's fast path for it has a forward-mode rule, nor one for ``vmap``."""
+    """Disable fused attention and torch's fast path, which support neither forward mode nor ``vmap``."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

@@ -1,4 +1,4 @@
-"""What a linearised encoder gives, whichever way it computes it."""
+"""The interface of a linearised encoder, and directions in weight space."""
 
 from collections.abc import Iterator, Mapping
 from typing import Protocol, runtime_checkable
@@ -12,28 +12,28 @@ Directions = Mapping[str, Float[Tensor, "directions ..."]]
 
 @runtime_checkable
 class LinearisedEncoder(Protocol):
-    """An encoder f at the frozen weights θ₀, and the product of its Jacobian J with directions τ in weight space.
+    """An encoder f at frozen weights θ₀, and the product of its Jacobian J with directions τ in weight space.
 
-    Every method raises a ``ValueError`` if there are no tangents, or if they name what is no parameter of the encoder.
+    Every method raises a ``ValueError`` if there are no tangents, or if one names no parameter of the encoder.
     """
 
     def __call__(
         self, images: Float[Tensor, "n 3 height width"], tangents: Directions
     ) -> tuple[Float[Tensor, "n features"], Float[Tensor, "directions n features"]]:
-        """f(x; θ₀) and J(x) τ for every direction, from one pass; gradients flow to ``tangents`` only."""
+        """Return f(x; θ₀) and J(x) τ for every direction, in one pass; gradients flow only to ``tangents``."""
         ...
 
     def tangent(
         self, images: Float[Tensor, "n 3 height width"], tangents: Directions
     ) -> Float[Tensor, "directions n features"]:
-        """J(x) τ alone, without what only f(x; θ₀) needs."""
+        """Return only J(x) τ, skipping computations that only f(x; θ₀) needs."""
         ...
 
 
 class Displacement(Mapping[str, Float[Tensor, "1 ..."]]):
-    """τ = θ − θ₀ as one direction; gradients flow to θ.
+    """τ = θ − θ₀ as a single direction; gradients flow to θ.
 
-    A tensor is made when it is asked for: all of them together are as large as the encoder, and no rule keeps one.
+    Tensors are computed on access: together they are as large as the encoder, and no rule keeps one.
     """
 
     def __init__(self, theta: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> None:
@@ -50,13 +50,13 @@ class Displacement(Mapping[str, Float[Tensor, "1 ..."]]):
 
 
 def check_directions(encoder: nn.Module, tangents: Directions) -> None:
-    """Refuse what would move nothing, or less than was asked for.
+    """Check that there are tangents, each of a parameter of the encoder.
 
     Raises:
-        ValueError: no tangents are given, or they name what is no parameter of the encoder.
+        ValueError: there are no tangents, or one names no parameter of the encoder.
     """
     if not tangents:
         raise ValueError("no tangents: there is no direction to propagate")
     unknown = sorted(tangents.keys() - dict(encoder.named_parameters()).keys())
     if unknown:
-        raise ValueError(f"the tangents name no parameter of this encoder: {', '.join(unknown)}")
+        raise ValueError(f"tangents of unknown parameters: {', '.join(unknown)}")

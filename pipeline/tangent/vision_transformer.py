@@ -113,7 +113,7 @@ class TangentVisionTransformer:
         return self._project(self._encode(images, tangents), tangents)
 
     def _encode(self, images: Tensor, tangents: Directions) -> _Dual:
-        """The pooled activation; every rule needs the primal of its own layer, so that of all layers is computed."""
+        """Propagate (x, dx) to the pooled tokens; every layer's primal is needed by its rule, so all are computed."""
         check_directions(self.encoder, tangents)
         pooled = slice(1) if self.encoder.pool_type == "tok" else slice(1, None)
         state = self._embed(images, tangents)
@@ -164,7 +164,7 @@ def _residual(block: _Block, state: _Dual, tokens: slice, tangents: Directions) 
 
 
 def _attend(block: _Block, state: _Dual, tokens: slice, tangents: Directions) -> _Dual:
-    """What the given tokens read from all tokens."""
+    """Attend from the given tokens to all tokens."""
     attention, prefix = block.attention, f"{block.prefix}attn."
     weight = attention.in_proj_weight.detach()
     with torch.no_grad():

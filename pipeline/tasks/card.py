@@ -1,22 +1,22 @@
-"""A task's card, ``task.json``: what every later stage needs to know about a task besides its images."""
+"""A task's card: a JSON file with the facts about a task, besides its images, that later stages need."""
 
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import UserError
-from pipeline.files import read_json, write_json
+from pipeline.images.splits import Split
+from pipeline.io.files import read_json, write_json
 from pipeline.tasks.registry import TaskDefinition
-from pipeline.tasks.splits import Split
 
 
 class TaskCard(BaseModel):
-    """What was prepared, from what.
+    """A description of a prepared task and its source.
 
     counts: images per split.
     image_size: ``[height, width]``.
-    val_seed: that of the permutation by which ``val`` was cut from ``train``; ``None``: the source ships ``val``.
-    duplicates: images of one split that stand in another, to the pixel: ``{"test in train": 3}``.
+    val_seed: the seed of the permutation by which ``val`` was cut from ``train``; ``None``: the source ships ``val``.
+    duplicates: number of images of one split that are in another, equal to the pixel: ``{"test in train": 3}``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,7 +43,7 @@ class TaskCard(BaseModel):
         val_seed: int | None,
         duplicates: dict[str, int],
     ) -> "TaskCard":
-        """The card of a task whose splits were just prepared."""
+        """Return the card of a task whose splits were just prepared."""
         return cls(
             name=definition.name,
             version=definition.version,
@@ -61,11 +61,7 @@ class TaskCard(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> "TaskCard":
-        """Read a card.
-
-        Raises:
-            UserError: the file is missing or no card.
-        """
+        """Read a card."""
         try:
             return cls.model_validate(read_json(path))
         except ValidationError as error:

@@ -1,5 +1,6 @@
-"""Fine-tuning."""
+"""Fine-tuning: the loop and its parts."""
 
+from pipeline.training.batches import count_images
 from pipeline.training.curve import StepRecord, write_curve
 from pipeline.training.loop import finetune
 from pipeline.training.plan import Plan, TrainingData
@@ -13,6 +14,7 @@ __all__ = [
     "ResumeFile",
     "StepRecord",
     "TrainingData",
+    "count_images",
     "finetune",
     "joined",
     "regulariser",

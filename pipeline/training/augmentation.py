@@ -1,4 +1,4 @@
-"""Random crops. Their random numbers are drawn on the CPU, a row per image, and applied wherever the images are."""
+"""Random crops: random numbers are drawn on the CPU, a row per image, and applied on the images' device."""
 
 import math
 
@@ -11,16 +11,16 @@ from pipeline.config import PaddedCrop, ResizedCrop
 from pipeline.models.resampling import Size, resize_boxes
 
 Images = UInt8[Tensor, "n channels height width"]
-# A row per image: two shifts, or the top, left, height and width of a box.
+# One row per image: two shifts, or the top, left, height and width of a box.
 Draws = Int64[Tensor, "n numbers"]
 
-# Those of torchvision's RandomResizedCrop, which the papers' code calls.
-_ASPECT = 4 / 3  # at most, either way
+# As in torchvision's RandomResizedCrop, which the papers' code uses.
+_ASPECT = 4 / 3  # largest ratio of the sides
 _ATTEMPTS = 10
 
 
 def draw(crop: PaddedCrop | ResizedCrop, n: int, size: Size, random: np.random.Generator) -> Draws:
-    """What is to be done to ``n`` images of a size (height, width)."""
+    """Draw the crops of ``n`` images of a size (height, width)."""
     if isinstance(crop, PaddedCrop):
         return torch.from_numpy(random.integers(-crop.padding, crop.padding + 1, size=(2, n)).T)
     return torch.from_numpy(_boxes(crop.scale, n, size, random))
@@ -29,14 +29,14 @@ def draw(crop: PaddedCrop | ResizedCrop, n: int, size: Size, random: np.random.G
 def augment(
     crop: PaddedCrop | ResizedCrop, images: Images, draws: Draws, size: Size | None
 ) -> UInt8[Tensor, "n _ _ _"]:
-    """The images cropped as drawn, on their device; a resized crop has the given size, or that of the images."""
+    """Crop the images as drawn, on their device; resized crops have the given size, or that of the images."""
     if isinstance(crop, PaddedCrop):
         return shift(images, draws)
     return resize_boxes(images, draws, size or (images.shape[2], images.shape[3]))
 
 
 def shift(images: Images, shifts: Int64[Tensor, "n 2"]) -> Images:
-    """Shift every image by so many rows and columns, repeating the pixels of its border.
+    """Shift each image by its number of rows and columns, repeating the pixels of its border.
 
     Equals a random crop after replicate padding.
     """
@@ -49,9 +49,9 @@ def shift(images: Images, shifts: Int64[Tensor, "n 2"]) -> Images:
 
 
 def _boxes(scale: tuple[float, float], n: int, size: Size, random: np.random.Generator) -> Int64[np.ndarray, "n 4"]:
-    """Boxes as torchvision's RandomResizedCrop draws them: the first of ten attempts that fits, else the whole image.
+    """Draw boxes like torchvision's RandomResizedCrop: the first of ten attempts that fits, else the whole image.
 
-    Every image takes as many random numbers, whichever attempt fits.
+    Every image consumes the same number of random numbers.
     """
     height, width = size
     areas = random.uniform(*scale, (n, _ATTEMPTS)) * height * width
@@ -59,8 +59,8 @@ def _boxes(scale: tuple[float, float], n: int, size: Size, random: np.random.Gen
     heights, widths = np.rint(np.sqrt(areas / aspects)), np.rint(np.sqrt(areas * aspects))
     fits = (heights >= 1) & (heights <= height) & (widths >= 1) & (widths <= width)
     first = (np.arange(n), fits.argmax(axis=1))
-    found = fits.any(axis=1)
-    h, w = np.where(found, heights[first], height), np.where(found, widths[first], width)
+    any_fits = fits.any(axis=1)
+    h, w = np.where(any_fits, heights[first], height), np.where(any_fits, widths[first], width)
     top, left = (
         np.floor(u * (room + 1)) for u, room in zip(random.random((2, n)), (height - h, width - w), strict=True)
     )

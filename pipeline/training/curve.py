@@ -1,4 +1,4 @@
-"""What every step did, and training curves as CSV files that ``dvc plots`` reads."""
+"""Records of training steps, and training curves as CSV files that ``dvc plots`` reads."""
 
 import csv
 import io
@@ -10,12 +10,14 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from pipeline.files import write_text
+from pipeline.io.files import write_text
+
+Number = Float64[Tensor, ""]
 
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What one step did.
+    """The numbers of one step.
 
     loss, accuracy: on the step's mini-batch; the loss without the penalty.
     penalty: of the regulariser, before its weight λ; 0 without one.
@@ -31,40 +33,56 @@ class StepRecord:
     grad_norm: float
 
 
-@dataclass
-class Readings:
-    """Numbers of steps that are still on the device: reading them waits until it has computed them.
+@dataclass(frozen=True)
+class Losses:
+    """Means over the global batch of a step, still on the device, because reading them would synchronise.
 
-    ``at_once``: how many steps are read together; a GPU that is waited for in every step stands still.
+    loss, accuracy: on the task's images; the loss without the penalty.
+    penalty: of the regulariser, before its weight λ; 0 without one.
     """
 
-    at_once: int
-    waiting: list[tuple[int, int, float, Float64[Tensor, " 4"]]] = field(default_factory=list)
+    loss: Number
+    penalty: Number
+    accuracy: Number
 
-    def add(self, step: int, epoch: int, lr: float, numbers: Float64[Tensor, " 4"]) -> None:
-        """``numbers`` are loss, accuracy, penalty and gradient norm."""
-        self.waiting.append((step, epoch, lr, numbers))
+
+@dataclass
+class PendingRecords:
+    """Records whose numbers are still on the device, to be read together.
+
+    Waiting for a GPU in every step would leave it idle; ``size`` is the number of steps that are read at once.
+    """
+
+    size: int
+    _steps: list[tuple[int, int, float]] = field(default_factory=list)
+    _numbers: list[dict[str, Number]] = field(default_factory=list)
+
+    def add(self, step: int, epoch: int, lr: float, losses: Losses, grad_norm: Tensor) -> None:
+        """Add a step."""
+        self._steps.append((step, epoch, lr))
+        self._numbers.append({**vars(losses), "grad_norm": grad_norm.double()})
 
     @property
-    def due(self) -> bool:
-        """Whether there are as many as are read together."""
-        return len(self.waiting) >= self.at_once
+    def is_full(self) -> bool:
+        """Return whether ``size`` steps are pending."""
+        return len(self._steps) >= self.size
 
     def read(self) -> list[StepRecord]:
-        """The records of all steps that were added since the last call."""
-        if not self.waiting:
+        """Wait for the device; return the pending records and clear them."""
+        if not self._steps:
             return []
-        rows = torch.stack([numbers for *_, numbers in self.waiting]).tolist()
+        rows = torch.stack([torch.stack(list(numbers.values())) for numbers in self._numbers]).tolist()
         records = [
-            StepRecord(step, epoch, loss, penalty, accuracy, lr, grad_norm)
-            for (step, epoch, lr, _), (loss, accuracy, penalty, grad_norm) in zip(self.waiting, rows, strict=True)
+            StepRecord(step=step, epoch=epoch, lr=lr, **dict(zip(numbers, row, strict=True)))
+            for (step, epoch, lr), numbers, row in zip(self._steps, self._numbers, rows, strict=True)
         ]
-        self.waiting.clear()
+        self._steps.clear()
+        self._numbers.clear()
         return records
 
 
 def write_curve(path: Path, records: Sequence[StepRecord]) -> None:
-    """One row per step: step, epoch, loss, penalty, accuracy, lr, grad_norm."""
+    """Write one row per step: step, epoch, loss, penalty, accuracy, lr, grad_norm."""
     rows = [[value if isinstance(value, int) else f"{value:.6g}" for value in astuple(record)] for record in records]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

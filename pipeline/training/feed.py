@@ -1,4 +1,4 @@
-"""From stored images to augmented batches on the device, one step ahead of the computation."""
+"""Load stored images as augmented batches on the device, one step ahead of the computation."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,10 @@ from pipeline.training.processes import Processes
 
 @dataclass(frozen=True)
 class Batch:
-    """This process's share of a batch, augmented, on the device; ``whole`` is how many images all processes share."""
+    """This process's share of a batch, augmented, on the device.
+
+    whole: the number of images in the global batch.
+    """
 
     images: UInt8[Tensor, "n channels height width"]
     labels: Int64[Tensor, " n"] | None
@@ -27,9 +30,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class StepData:
-    """What one step sees: images of the task, and of other tasks for a regulariser."""
+    """The data of one step: images of the task, and of other tasks for a regulariser."""
 
-    step: int
+    number: int
     epoch: int
     own: Batch
     others: Sequence[Batch]
@@ -37,9 +40,9 @@ class StepData:
 
 @dataclass(frozen=True)
 class Feed:
-    """Makes the steps' batches.
+    """Loads the batches of each step.
 
-    size: of a resized crop (height, width); ``None``: the images'.
+    size: (height, width) of resized crops; ``None``: that of the images.
     """
 
     batches: Batches
@@ -50,17 +53,17 @@ class Feed:
     processes: Processes
 
     def iterate(self, first: int, steps: int) -> Iterator[StepData]:
-        """From step ``first`` up to ``steps``; on a GPU the next one is being made while one is computed."""
-        made = self._make(first, steps)
-        return _ahead(made, self.device) if self.device.type == "cuda" else made
+        """Yield the steps from ``first`` up to ``steps``; for a GPU the next one is loaded during the computation."""
+        loaded = self._load_steps(first, steps)
+        return _prefetch(loaded, self.device) if self.device.type == "cuda" else loaded
 
-    def _make(self, first: int, steps: int) -> Iterator[StepData]:
+    def _load_steps(self, first: int, steps: int) -> Iterator[StepData]:
         for step, epoch, own in self.batches.iterate(first, steps):
             others = self.others.of_step(step) if self.others else []
             yield StepData(step, epoch, self._load(own), [self._load(other) for other in others])
 
     def _load(self, picked: Picked) -> Batch:
-        """Only this process's share is read."""
+        """Read this process's share."""
         images = self._to_device(_gather(picked.images, self.processes.share(picked.indices), self._pinned))
         draws = self._to_device(self.processes.share(picked.draws))
         labels = None
@@ -73,43 +76,43 @@ class Feed:
         return self.device.type == "cuda"
 
     def _to_device(self, tensor: Tensor) -> Tensor:
-        """From pinned memory a copy waits for nobody."""
+        """Copy to the device; copies from pinned memory are asynchronous."""
         return (tensor.pin_memory() if self._pinned else tensor).to(self.device, non_blocking=True)
 
 
 def _gather(images: np.ndarray, indices: Int64[np.ndarray, " n"], pinned: bool) -> UInt8[Tensor, "n _ _ _"]:
-    """A copy of the images at ``indices``, read straight into the memory that the GPU copies from."""
+    """Return a copy of the images at ``indices``, in the memory that the GPU copies from."""
     gathered = torch.empty((len(indices), *images.shape[1:]), dtype=torch.uint8, pin_memory=pinned)
-    np.take(images, indices, axis=0, out=gathered.numpy(), mode="clip")  # which, unlike "raise", needs no buffer
+    np.take(images, indices, axis=0, out=gathered.numpy(), mode="clip")  # unlike "raise", needs no buffer
     return gathered
 
 
-def _ahead(made: Iterator[StepData], device: torch.device) -> Iterator[StepData]:
-    """The same steps, each made by a thread, on a CUDA stream of its own, while the one before is computed."""
+def _prefetch(steps: Iterator[StepData], device: torch.device) -> Iterator[StepData]:
+    """Yield the same steps, each loaded by a thread on another CUDA stream while the previous one is computed."""
     stream = torch.cuda.Stream(device)
 
-    def make() -> tuple[StepData | None, torch.cuda.Event]:
+    def load_next() -> tuple[StepData | None, torch.cuda.Event]:
         ready = torch.cuda.Event()
         with torch.cuda.stream(stream):
-            data = next(made, None)
+            step = next(steps, None)
             ready.record(stream)
-        return data, ready
+        return step, ready
 
     with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(make)
+        loading = thread.submit(load_next)
         while True:
-            data, ready = coming.result()
-            if data is None:
+            step, ready = loading.result()
+            if step is None:
                 return
-            coming = thread.submit(make)
-            _hand_over(data, ready, torch.cuda.current_stream(device))
-            yield data
+            loading = thread.submit(load_next)
+            _hand_over(step, ready, torch.cuda.current_stream(device))
+            yield step
 
 
-def _hand_over(data: StepData, ready: torch.cuda.Event, stream: torch.cuda.Stream) -> None:
-    """Make a stream wait until the data is there, and its memory wait until the stream has used it."""
+def _hand_over(step: StepData, ready: torch.cuda.Event, stream: torch.cuda.Stream) -> None:
+    """Make a stream wait until the batches are loaded, and keep their memory until the stream has used it."""
     stream.wait_event(ready)
-    for batch in (data.own, *data.others):
+    for batch in (step.own, *step.others):
         batch.images.record_stream(stream)
         if batch.labels is not None:
             batch.labels.record_stream(stream)

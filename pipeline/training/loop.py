@@ -1,4 +1,4 @@
-"""Fine-tuning an image encoder on one task, head frozen: the loop, from top to bottom."""
+"""Fine-tuning an image encoder on one task with a frozen head: the loop, from top to bottom."""
 
 import math
 from collections.abc import Callable
@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
+from pipeline.io.progress import progress
 from pipeline.paradigms import TrainableEncoder
-from pipeline.progress import progress
-from pipeline.training.batches import Batches, OtherBatches
-from pipeline.training.curve import Readings, StepRecord
+from pipeline.training.batches import make_batches
+from pipeline.training.curve import PendingRecords, StepRecord
 from pipeline.training.feed import Feed
 from pipeline.training.objective import Objective
 from pipeline.training.plan import Plan, TrainingData
@@ -18,7 +18,7 @@ from pipeline.training.processes import Processes
 from pipeline.training.resume import ResumeFile
 
 ALONE = Processes()
-# On a GPU. Whoever reads the numbers of a step waits for it.
+# Reading a step's numbers synchronises with the device; on a GPU several steps are read at once.
 STEPS_READ_AT_ONCE = 20
 
 
@@ -34,22 +34,22 @@ def finetune(
     """Train the encoder in place: AdamW, warm-up and cosine, gradient clipping.
 
     Args:
-        encoder: starts at θ₀, on ``device``.
-        data: what to learn, and the images of other tasks for the regulariser.
+        encoder: the encoder at its start, on ``device``.
+        data: the task's training images and head, and the images of other tasks for the regulariser.
         plan: hyper-parameters and seed.
-        device: where to train.
-        on_step: called with every step that this call makes; on a GPU with some of them at once.
-        resume: where to continue from, if it holds the state of the same run, and where to save it.
-        processes: those that share each batch.
+        device: the device to train on.
+        on_step: called with the record of every step of this call; on a GPU several steps late.
+        resume: the file to save the state to, and to continue from if it holds the state of the same run.
+        processes: the processes that share each batch.
 
     Returns:
         The trained tensors θ by parameter name, on the CPU, and the record of every step.
 
     Raises:
-        UserError: the loss or a weight is no number any more; the regulariser is unknown; a batch is too small to
-            be divided.
+        UserError: the loss or a weight became NaN or infinite; the regulariser is unknown; a batch is too small to be
+            divided.
     """
-    batches, others = _batches(data, plan, processes)
+    batches, others = make_batches(data, plan, processes)
     steps = plan.count_steps(batches.per_epoch)
     if plan.settings.checkpointing:
         encoder.checkpoint_activations()
@@ -63,58 +63,39 @@ def finetune(
         parameters, lr=plan.lr, weight_decay=plan.settings.weight_decay, fused=True if on_gpu else None
     )
     curve = resume.load(encoder.trained, optimizer) if resume else []
-    readings = Readings(at_once=STEPS_READ_AT_ONCE if on_gpu else 1)
+    pending = PendingRecords(STEPS_READ_AT_ONCE if on_gpu else 1)
 
-    coming = feed.iterate(len(curve), steps)
-    for data_of_step in progress(coming, "fine-tuning", steps, len(curve), processes.rank == 0):
-        step = data_of_step.step
-        lr = plan.learning_rate(step, steps)
+    remaining = feed.iterate(len(curve), steps)
+    for step in progress(remaining, "fine-tuning", steps, len(curve), processes.rank == 0):
+        lr = plan.learning_rate(step.number, steps)
         for group in optimizer.param_groups:
             group["lr"] = lr
         optimizer.zero_grad()
-        penalty = objective.penalise(data_of_step.others)
-        loss, accuracy = objective.learn(data_of_step.own)
+        losses = objective.backward(step)
         grad_norm = nn.utils.clip_grad_norm_(parameters, plan.settings.max_grad_norm)
         optimizer.step()
 
-        sums = processes.total(torch.stack([loss, accuracy, penalty]))
-        readings.add(step, data_of_step.epoch, lr, torch.cat([sums, grad_norm.double()[None]]))
-        saving = resume is not None and (step + 1) % resume.interval == 0
-        if readings.due or saving or step + 1 == steps:
-            for record in readings.read():
-                _check(record, steps)
+        pending.add(step.number, step.epoch, lr, losses, grad_norm)
+        done = step.number + 1
+        save = resume is not None and done % resume.interval == 0
+        if pending.is_full or save or done == steps:
+            for record in pending.read():
+                _check_finite(record, steps)
                 curve.append(record)
                 on_step(record)
-        if resume and saving and processes.rank == 0:
+        if resume and save and processes.rank == 0:
             resume.save(encoder.trained, optimizer, curve)
 
     trained = {name: parameter.detach().cpu() for name, parameter in encoder.trained.items()}
     if not all(tensor.isfinite().all() for tensor in trained.values()):
-        where = f"after the last of {steps} steps"
-        raise UserError(f"weights are NaN or infinite {where}; lower finetune.lr in params.yaml")
+        raise UserError(
+            f"weights are NaN or infinite after the last of {steps} steps; lower finetune.lr in params.yaml"
+        )
     return trained, curve
 
 
-def _check(record: StepRecord, steps: int) -> None:
-    if math.isfinite(record.loss + record.penalty):
-        return
-    said = f"penalty is {record.penalty}" if math.isfinite(record.loss) else f"loss is {record.loss}"
-    where = f"at step {record.step} of {steps} (lr {record.lr:.3g})"
-    raise UserError(f"{said} {where}; lower finetune.lr in params.yaml")
-
-
-def _batches(data: TrainingData, plan: Plan, processes: Processes) -> tuple[Batches, OtherBatches | None]:
-    settings = plan.settings
-    size = min(settings.batch_size, len(data.train))
-    parts = processes.count * settings.accumulation
-    if size < parts:
-        raise UserError(
-            f"a batch of {size} images cannot be divided among {processes.count} processes with "
-            f"{settings.accumulation} micro-batches; lower finetune.processes or finetune.accumulation in params.yaml"
-        )
-    batches = Batches(data.train, size, settings.augmentation, plan.seed)
-    if plan.regulariser is None or plan.regulariser.others is None:
-        return batches, None
-    if not data.others:
-        raise UserError(f"regulariser {plan.regulariser.name}: no other task is left to take images of; name some")
-    return batches, OtherBatches(data.others, plan.regulariser.others, settings.augmentation, plan.seed)
+def _check_finite(record: StepRecord, steps: int) -> None:
+    for name, value in (("loss", record.loss), ("penalty", record.penalty)):
+        if not math.isfinite(value):
+            where = f"at step {record.step} of {steps} (lr {record.lr:.3g})"
+            raise UserError(f"{name} is {value} {where}; lower finetune.lr in params.yaml")

@@ -1,4 +1,4 @@
-"""What a fine-tuning computes: its data and everything else that decides the outcome."""
+"""The inputs of a fine-tuning: its data, and everything else that determines the result."""
 
 import math
 from collections.abc import Mapping
@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 import torch
 
 from pipeline.config import FinetuneSettings, RegulariserSettings
+from pipeline.images import LabelledImages
+from pipeline.images.images import Images
 from pipeline.models.heads import Head
-from pipeline.tasks import LabelledImages
-from pipeline.tasks.images import Images
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The split to learn, the task's frozen classifier, and other tasks' unlabelled images for a regulariser."""
+    """The training split, the task's frozen head, and other tasks' unlabelled images for a regulariser."""
 
     train: LabelledImages
     head: Head
@@ -23,14 +23,14 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything but the data that decides what a fine-tuning computes.
+    """Everything but the data that determines the result of a fine-tuning.
 
-    settings: what all tasks and recipes share.
+    settings: hyper-parameters shared by all tasks and recipes.
     lr: peak learning rate.
-    epochs: passes over the training images; need not be whole.
-    seed: fixes the order of the images and the augmentation, each as a function of (seed, step) alone.
-    regulariser: the recipe's, if any.
-    steps: how many, whatever the epochs.
+    epochs: passes over the training images; need not be a whole number.
+    seed: determines the order of the images and the augmentation, each a function of (seed, step) alone.
+    regulariser: the recipe's regulariser, if any.
+    steps: number of steps; overrides ``epochs``.
     """
 
     settings: FinetuneSettings
@@ -41,18 +41,21 @@ class Plan:
     steps: int | None = None
 
     def count_steps(self, per_epoch: int) -> int:
-        """The steps of a task with so many steps per epoch; at least one."""
+        """Return the number of training steps, given the steps per epoch (at least 1)."""
         return max(1, round(self.epochs * per_epoch) if self.steps is None else self.steps)
 
     def learning_rate(self, step: int, steps: int) -> float:
-        """Linear warm-up over ``warmup_steps``, or the first share ``warmup`` of the steps, then a cosine to 0."""
+        """Return the learning rate: linear warm-up, then a cosine to 0.
+
+        Warm-up takes ``warmup_steps``, or the share ``warmup`` of the steps.
+        """
         settings = self.settings
-        rising = round(settings.warmup * steps) if settings.warmup_steps is None else settings.warmup_steps
-        if step < rising:
-            return self.lr * (step + 1) / rising
-        progress = (step - rising) / max(1, steps - rising)
-        return self.lr * (1 + math.cos(math.pi * progress)) / 2
+        warmup = round(settings.warmup * steps) if settings.warmup_steps is None else settings.warmup_steps
+        if step < warmup:
+            return self.lr * (step + 1) / warmup
+        share = (step - warmup) / max(1, steps - warmup)
+        return self.lr * (1 + math.cos(math.pi * share)) / 2
 
     def uses_bf16(self, device: torch.device) -> bool:
-        """Whether to run under bf16 autocast; weights, losses and the optimiser are fp32 in any case."""
+        """Return whether to run under bf16 autocast; weights, losses and the optimiser are always fp32."""
         return self.settings.precision == "bf16" or (self.settings.precision == "auto" and device.type == "cuda")

@@ -1,4 +1,4 @@
-"""The processes that share one fine-tuning: this one alone, or those that torchrun started."""
+"""The processes that share one fine-tuning: this one, or those that torchrun started."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -15,37 +15,37 @@ Rows = TypeVar("Rows", Tensor, np.ndarray)
 
 @dataclass(frozen=True)
 class Processes:
-    """``count`` processes, of which this one has the given ``rank``."""
+    """A group of ``count`` processes, and this one's ``rank``."""
 
     rank: int = 0
     count: int = 1
 
     def share(self, batch: Rows) -> Rows:
-        """This process's part of the rows of a global batch that all of them know."""
+        """Return this process's rows of a global batch."""
         return batch[self.rank :: self.count]
 
     def total(self, numbers: Tensor) -> Tensor:
-        """Sums over all processes, element by element, on the device of the numbers."""
+        """Return the elementwise sum over all processes, on the device of the numbers."""
         if self.count > 1:
             distributed.all_reduce(numbers)
         return numbers
 
     def replicate(self, module: nn.Module) -> nn.Module:
-        """The module whose backward pass averages gradients over the processes."""
+        """Return a module whose backward pass averages gradients over the processes."""
         return module if self.count == 1 else DistributedDataParallel(module)
 
     def alone(self, replica: nn.Module) -> AbstractContextManager[None]:
-        """While the block runs, gradients only add up in this process: more of them follow in the same step."""
+        """Accumulate gradients in this process only, while the block runs; more follow in the same step."""
         return replica.no_sync() if isinstance(replica, DistributedDataParallel) else nullcontext()
 
 
 @contextmanager
 def joined() -> Iterator[Processes]:
-    """Join the processes that torchrun started beside this one, if it did."""
+    """Join the processes that torchrun started, if it started this one."""
     if not distributed.is_torchelastic_launched():
         yield Processes()
         return
-    # By the device of the tensors: gloo for the CPU, nccl for GPUs.
+    # The backend depends on the device: gloo for the CPU, nccl for GPUs.
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield Processes(distributed.get_rank(), distributed.get_world_size())

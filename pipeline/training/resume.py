@@ -1,4 +1,4 @@
-"""What a killed fine-tuning is resumed from."""
+"""The state from which a killed fine-tuning resumes."""
 
 import hashlib
 import json
@@ -13,28 +13,29 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from pipeline.errors import UserError
-from pipeline.files import file_sha256, read_arrays, write_arrays
+from pipeline.io.arrays import read_arrays, write_arrays
+from pipeline.io.files import file_sha256
 from pipeline.training.curve import StepRecord
 
 
 def resume_key(parameters: Mapping[str, Any], inputs: Iterable[Path]) -> str:
-    """What must be the same for a run to go on from another's checkpoint: parameters and the bytes of its inputs."""
+    """Return a hash of everything that must be equal to resume from a state: parameters and bytes of the inputs."""
     content = {**parameters, "torch": torch.__version__, "inputs": {str(path): file_sha256(path) for path in inputs}}
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=_plain).encode()).hexdigest()
 
 
 def _plain(section: object) -> Any:
-    """A section of the parameters for JSON."""
+    """Return a section of the parameters as JSON values."""
     if isinstance(section, BaseModel):
         return section.model_dump()
-    raise TypeError(f"{section!r} can be no part of a key")
+    raise TypeError(f"{section!r} cannot be part of a key")
 
 
 @dataclass(frozen=True)
 class ResumeFile:
     """θ, the optimiser's state and the curve so far, in one file that is written every ``interval`` steps.
 
-    A file of another ``key`` is not resumed from.
+    A file with another ``key`` is ignored.
     """
 
     path: Path
@@ -50,17 +51,13 @@ class ResumeFile:
         write_arrays(self.path, arrays, {"key": self.key})
 
     def load(self, trained: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> list[StepRecord]:
-        """Restore the state in place; returns the curve so far, which is empty if there is nothing to resume.
-
-        Raises:
-            UserError: the file is damaged.
-        """
+        """Restore the state in place and return the curve so far, which is empty if there is nothing to resume."""
         if not self.path.exists():
             return []
         try:
             arrays, metadata = read_arrays(self.path)
         except UserError:
-            raise UserError(f"{self.path}: damaged; delete it, and the fine-tuning starts anew") from None
+            raise UserError(f"{self.path}: damaged; delete it to start the fine-tuning again") from None
         if metadata.get("key") != self.key:
             return []
         with torch.no_grad():
@@ -74,5 +71,5 @@ class ResumeFile:
         return [StepRecord(int(step), int(epoch), *rest) for step, epoch, *rest in arrays["curve"].tolist()]
 
     def delete(self) -> None:
-        """Forget the state: the fine-tuning has ended."""
+        """Delete the state once the fine-tuning has ended."""
         self.path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""``tauflow compare``: paradigms, experiments, or ours and the literature, side by side."""
+"""``tauflow compare``: paradigms, experiments, or our results and the literature, side by side."""
 
 from typing import Annotated
 
@@ -6,8 +6,18 @@ import typer
 
 from pipeline.errors import UserError
 from tauflow.commands.console import checked_parameters, note, one_line_errors
-from tauflow.commands.output import Format, FormatOption, OutOption, emit
-from tauflow.layout import RESULTS
+from tauflow.commands.output import Format, FormatOption, OutOption, WideOption, emit
+
+# Columns that a narrow terminal does without, the first of them first.
+OPTIONAL_COLUMNS = (
+    "normalised, α = 1",
+    "negation: control",
+    "addition, α = 1",
+    "α",
+    "normalised",
+    "single-task",
+    "model",
+)
 
 
 def compare(
@@ -15,11 +25,13 @@ def compare(
     literature: Annotated[bool, typer.Option("--literature", help="Ours against the published figures.")] = False,
     form: FormatOption = Format.table,
     out: OutOption = None,
+    wide: WideOption = False,
 ) -> None:
-    """Compare paradigms, DVC experiments or git revisions, or ours with the literature, on test, in percent.
+    """Compare paradigms, DVC experiments or git revisions, or our results with the literature, on test, in percent.
 
-    Without arguments: the paradigms of reports/results.csv. With names of experiments, revisions or `workspace`
-    (the working tree): these against each other; none is checked out.
+    Without arguments, it compares the paradigms of the study in params.yaml, after `tauflow repro summary`. With names
+    of experiments, revisions or `workspace` (the working tree), it compares these, without checking them out. Results
+    that do not belong to the parameters beside them are refused.
 
     For example: `tauflow compare --format latex --out table.tex`, `tauflow compare workspace HEAD~1`, or
     `tauflow compare --literature`.
@@ -28,23 +40,25 @@ def compare(
         if literature and experiments:
             raise UserError("--literature compares the working tree; leave out the experiments")
         if experiments:
-            from tauflow.comparing import compare_experiments
+            from tauflow.comparing.side_by_side import compare_experiments
 
             frame, notes = compare_experiments(experiments)
             title = "Experiments: means over tasks, in %"
         elif literature:
-            from pipeline.measurements import read_measurements
-            from tauflow.literature import compare_with_literature
+            from tauflow.comparing.literature import compare_with_literature
+            from tauflow.comparing.ownership import read_headlines
 
-            parameters = checked_parameters()
-            results = read_measurements(RESULTS)
-            frame, notes = compare_with_literature(results, parameters.models, parameters.tasks, parameters.control)
+            params = checked_parameters()
+            results = read_headlines(params)
+            frame, notes = compare_with_literature(results, params.models, params.tasks, params.control)
             title = "Published: means over the eight tasks, in %"
         else:
-            from tauflow.comparing import compare_paradigms
+            from tauflow.comparing.side_by_side import compare_paradigms
 
-            frame, notes = compare_paradigms(checked_parameters().control), []
-            title = f"{RESULTS}: means over tasks, in %"
-        emit(frame, title, form, out)
+            params = checked_parameters()
+            frame, notes = compare_paradigms(params), []
+            study = f"Suite {params.suite}, {', '.join(params.models)}, seed {params.seed}"
+            title = f"{study}: means over {len(params.tasks)} tasks, in %"
+        emit(frame, title, form, out, wide=wide, optional=OPTIONAL_COLUMNS)
     for line in notes:
         note(line)

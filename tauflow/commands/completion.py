@@ -1,50 +1,64 @@
-"""What the shell completes: names of this repository's parameters. Silent where there are none."""
+"""Shell completion of names from this repository's params.yaml; empty if the file is missing or invalid."""
 
 from typing import Any
 
-import yaml
-
-from tauflow.workspace import PARAMETERS
+from artifacts.workspace import PARAMETERS
 
 
 def models(incomplete: str) -> list[str]:
-    """Models of params.yaml."""
+    """Complete models of params.yaml."""
     return _starting(incomplete, _parameters().get("models", []))
 
 
 def paradigms(incomplete: str) -> list[str]:
-    """Paradigms of params.yaml."""
+    """Complete paradigms of params.yaml."""
     return _starting(incomplete, _parameters().get("paradigms", []))
 
 
 def recipes(incomplete: str) -> list[str]:
-    """Recipes of params.yaml."""
-    return _starting(incomplete, _parameters().get("recipes", []))
+    """Complete recipes of params.yaml."""
+    return _starting(incomplete, _parameters().get("derived", {}).get("recipes", []))
+
+
+def pools(incomplete: str) -> list[str]:
+    """Complete pools of published checkpoints."""
+    from pipeline.foreign.pools import pool_names  # imports huggingface_hub
+
+    return _starting(incomplete, pool_names())
 
 
 def tasks(incomplete: str) -> list[str]:
-    """Tasks that have task vectors."""
+    """Complete tasks that have task vectors."""
     return _starting(incomplete, _parameters().get("tasks", []))
 
 
+def datasets(incomplete: str) -> list[str]:
+    """Complete tasks and the control."""
+    return _starting(incomplete, _parameters().get("derived", {}).get("datasets", []))
+
+
 def task_list(incomplete: str) -> list[str]:
-    """The last of tasks and control separated by commas: ``icons,si`` → ``icons,signs``."""
-    done, comma, last = incomplete.rpartition(",")
-    named = ["all", *_parameters().get("datasets", [])] if not comma else _parameters().get("datasets", [])
-    return [f"{done}{comma}{name}" for name in _starting(last, named) if name not in done.split(",")]
+    """Complete the last of comma-separated tasks and control: ``icons,si`` → ``icons,signs``."""
+    chosen, comma, last = incomplete.rpartition(",")
+    datasets = _parameters().get("derived", {}).get("datasets", [])
+    named = datasets if comma else ["all", *datasets]
+    return [f"{chosen}{comma}{name}" for name in _starting(last, named) if name not in chosen.split(",")]
 
 
 def edit(incomplete: str) -> list[str]:
-    """The last task of an edit: ``icons=0.4,si`` → ``icons=0.4,signs=``."""
-    done, comma, last = incomplete.rpartition(",")
-    used = {part.split("=")[0] for part in done.split(",")}
-    return [f"{done}{comma}{task}=" for task in tasks(last) if task not in used]
+    """Complete the last task of an edit: ``icons=0.4,si`` → ``icons=0.4,signs=``."""
+    chosen, comma, last = incomplete.rpartition(",")
+    used = {part.split("=")[0] for part in chosen.split(",")}
+    return [f"{chosen}{comma}{task}=" for task in tasks(last) if task not in used]
 
 
 def _parameters() -> dict[str, Any]:
+    from pipeline.config import read_yaml  # imports pydantic
+    from pipeline.errors import UserError
+
     try:
-        content = yaml.safe_load(PARAMETERS.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        content = read_yaml(PARAMETERS)
+    except (FileNotFoundError, UserError):
         return {}
     return content if isinstance(content, dict) else {}
 

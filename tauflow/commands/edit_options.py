@@ -1,5 +1,6 @@
-"""What the commands have in common that do something with one edited model: the options, and the edit they say."""
+"""Options shared by the commands that work on one edited model, and the edit that they specify."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -7,7 +8,8 @@ import typer
 from pipeline.errors import UserError
 from tauflow.commands import completion
 from tauflow.commands.console import chosen
-from tauflow.edits import Edited, chosen_sum, parse_edit
+from tauflow.edited.edit import Edited, chosen_sum, parse_edit
+from tauflow.edited.provenance import check_edit
 
 if TYPE_CHECKING:
     from pipeline.config import Parameters
@@ -24,6 +26,10 @@ EditOption = Annotated[
         show_default=False,
     ),
 ]
+VectorOption = Annotated[
+    Path | None,
+    typer.Option(help="Instead: a file of `tauflow vectors combine`, as it is.", show_default=False),
+]
 SumOption = Annotated[bool, typer.Option("--sum", help="Instead: all task vectors times the α chosen on val.")]
 
 
@@ -35,15 +41,18 @@ def chosen_edit(
     model: str | None,
     paradigm: str | None,
 ) -> Edited:
-    """The edit that the options say, of the first model and paradigm of params.yaml unless they are named.
+    """Return the edit that the options specify; model and paradigm default to the first of params.yaml.
 
     Raises:
-        UserError: neither or both of ``--edit`` and ``--sum`` are given, a name is unknown, or the stage `alpha_search`
-            has not run for ``--sum``.
+        UserError: neither or both of ``--edit`` and ``--sum`` are given, a name is unknown, the stage `alpha_search`
+            has not run for ``--sum``, or an artifact of the edit belongs to another study.
     """
     if (edit is None) != whole_sum:
-        raise UserError(f"{command}: say what, either --edit TASK=α,... or --sum")
+        raise UserError(f"{command}: give either --edit TASK=α,... or --sum")
     model = chosen("--model", model, parameters.models)
     paradigm = chosen("--paradigm", paradigm, parameters.paradigms)
     coefficients = parse_edit(edit, parameters.tasks) if edit is not None else None
-    return Edited(model, paradigm, coefficients or chosen_sum(parameters, model, paradigm))
+    coefficients = coefficients or chosen_sum(parameters, model, paradigm)
+    search = [f"alpha_search@{model}-{paradigm}"] if whole_sum else []
+    check_edit(parameters, model, paradigm, list(coefficients), search)
+    return Edited(model, paradigm, coefficients)

@@ -8,16 +8,17 @@ import pytest
 import torch
 
 from pipeline.analysis.disentanglement import Disturbance, Heatmap, disturbances, measure_disentanglement
-from pipeline.config import IntervalSettings
+from pipeline.config import EvaluationSettings, IntervalSettings
 from pipeline.editing import TaskVector
 from pipeline.editing.spaces import EditSpace, FeatureSpace, TangentSpace, WeightSpace
-from pipeline.evaluation import Benchmark
+from pipeline.evaluation.prediction import Benchmark
+from pipeline.images import LabelledImages
 from pipeline.measurements import Recorder
 from pipeline.models.encoders import ImageEncoder
 from pipeline.models.heads import Head
-from pipeline.tasks import LabelledImages
 
 CPU = torch.device("cpu")
+SETTINGS = EvaluationSettings(batch_size=4, directions=2, edits=1)
 ALPHAS = [-0.5, 0.0, 0.5]
 TASKS = ["a", "b", "c"]
 Found = dict[tuple[int, int], Disturbance]
@@ -36,11 +37,11 @@ def benchmarks(make_images: Callable[..., LabelledImages], make_head: Callable[.
     ]
 
 
-def all_of(space: EditSpace, benchmarks: list[Benchmark], batch_size: int = 4) -> Found:
+def all_of(space: EditSpace, benchmarks: list[Benchmark]) -> Found:
     return {
-        (position, other): found
+        (position, other): disturbance
         for position, benchmark in enumerate(benchmarks)
-        for other, found in disturbances(space, benchmark, position, ALPHAS, batch_size)
+        for other, disturbance in disturbances(space, benchmark, position, ALPHAS)
     }
 
 
@@ -65,10 +66,10 @@ def distances(
 def test_it_is_what_building_every_model_gives(
     make_encoder: Callable[[], ImageEncoder], vectors: list[TaskVector], benchmarks: list[Benchmark]
 ) -> None:
-    found = all_of(WeightSpace(make_encoder(), vectors, CPU), benchmarks)
-    assert list(found) == [(a, b) for a in range(3) for b in range(3) if a != b]
+    computed = all_of(WeightSpace(make_encoder(), vectors, CPU, SETTINGS), benchmarks)
+    assert list(computed) == [(a, b) for a in range(3) for b in range(3) if a != b]
     encoder, seen = make_encoder(), 0
-    for (own, other), disturbance in found.items():
+    for (own, other), disturbance in computed.items():
         for i, j in itertools.product(range(3), repeat=2):
             alone, both = [0.0] * 3, [0.0] * 3
             alone[own] = both[own] = ALPHAS[i]
@@ -88,13 +89,16 @@ def test_it_is_what_building_every_model_gives(
 def test_tangent_features_give_the_same_as_direct_propagation(
     make_encoder: Callable[[], ImageEncoder], vectors: list[TaskVector], benchmarks: list[Benchmark]
 ) -> None:
-    space = TangentSpace(make_encoder(), vectors, CPU)
-    features = [next(space.features(torch.from_numpy(b.inputs), len(b), 2)).numpy() for b in benchmarks]
-    cached = [Benchmark(b.task, of, b.labels, b.head) for b, of in zip(benchmarks, features, strict=True)]
-    direct, found = all_of(space, benchmarks), all_of(FeatureSpace(3, CPU), cached, batch_size=100)
+    space = TangentSpace(make_encoder(), vectors, CPU, SETTINGS)
+    features = [torch.cat(list(space.features(torch.from_numpy(b.inputs)))).numpy() for b in benchmarks]
+    cached = [Benchmark(b.task, inputs, b.labels, b.head) for b, inputs in zip(benchmarks, features, strict=True)]
+    direct, from_features = (
+        all_of(space, benchmarks),
+        all_of(FeatureSpace(3, CPU, SETTINGS.model_copy(update={"batch_size": 100})), cached),
+    )
     for key, disturbance in direct.items():
-        np.testing.assert_array_equal(found[key].error, disturbance.error)
-        np.testing.assert_allclose(found[key].divergence, disturbance.divergence, rtol=1e-3, atol=1e-5)
+        np.testing.assert_array_equal(from_features[key].error, disturbance.error)
+        np.testing.assert_allclose(from_features[key].divergence, disturbance.divergence, rtol=1e-3, atol=1e-5)
 
 
 def made(seed: int, n: int) -> Disturbance:
@@ -117,15 +121,18 @@ def test_a_heatmap_adds_both_disturbances_at_the_same_point() -> None:
 def test_summary_numbers(intervals: IntervalSettings) -> None:
     """Means over the grid and over pairs, from the heatmaps themselves; the interval from images drawn by hand."""
     n = {0: 40, 1: 50, 2: 60}
-    found = {(a, b): made(1 + 3 * a + b, n[a]) for a in range(3) for b in range(3) if a != b}
-    rows = {(r.task, r.metric): r for r in measure_disentanglement(Recorder("m", "p", 0), TASKS, found, intervals)}
-    pairs = {(a, b): Heatmap(found[a, b], found[b, a]).frame(ALPHAS) for a, b in itertools.combinations(range(3), 2)}
+    by_pair = {(a, b): made(1 + 3 * a + b, n[a]) for a in range(3) for b in range(3) if a != b}
+    measured = measure_disentanglement(Recorder("m", 0, paradigm="p"), TASKS, by_pair, intervals)
+    rows = {(f"{r.task}+{r.other}" if r.scope == "pair" else r.scope, r.metric): r for r in measured}
+    pairs = {
+        (a, b): Heatmap(by_pair[a, b], by_pair[b, a]).frame(ALPHAS) for a, b in itertools.combinations(range(3), 2)
+    }
     for (a, b), points in pairs.items():
         name = f"{TASKS[a]}+{TASKS[b]}"
         assert rows[name, "error"].value == pytest.approx(points["error"].mean())
         assert rows[name, "divergence"].value == pytest.approx(points["divergence"].mean(), rel=1e-5)
         assert rows[name, "area"].value == pytest.approx((points["error"] < 0.05).mean())
-        at_one = found[a, b].error_alpha_1.mean() + found[b, a].error_alpha_1.mean()
+        at_one = by_pair[a, b].error_alpha_1.mean() + by_pair[b, a].error_alpha_1.mean()
         assert rows[name, "error_alpha_1"].value == pytest.approx(at_one)
     for metric in ("error", "divergence", "area", "error_alpha_1"):
         assert rows["mean", metric].value == pytest.approx(
@@ -137,7 +144,7 @@ def test_summary_numbers(intervals: IntervalSettings) -> None:
     draws = []
     for _ in range(2000):
         chosen = {task: random.integers(size, size=size) for task, size in n.items()}
-        draws.append(sum(d.error.mean(axis=(0, 1))[chosen[own]].mean() for (own, _), d in found.items()) / 3)
+        draws.append(sum(d.error.mean(axis=(0, 1))[chosen[own]].mean() for (own, _), d in by_pair.items()) / 3)
     low, high = np.quantile(draws, [0.025, 0.975])
     mean = rows["mean", "error"]
     assert mean.ci_low == pytest.approx(low, abs=0.1 * (high - low))

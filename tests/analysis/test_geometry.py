@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from pipeline.analysis.geometry import cosine_matrix, input_moments, orthogonality_frame, responses
 from pipeline.editing import TaskVector
 from pipeline.errors import UserError
+from pipeline.images import LabelledImages
 from pipeline.models.checkpoints import Provenance
 from pipeline.models.encoders import ImageEncoder
 from pipeline.models.registry import ModelDefinition
-from pipeline.tasks import LabelledImages
 
 EncoderFactory = Callable[[], ImageEncoder]
 ImageFactory = Callable[..., LabelledImages]
@@ -29,12 +29,12 @@ WIDTH = 6
 @pytest.fixture
 def encoder(make_encoder: EncoderFactory) -> ImageEncoder:
     """The tiny encoder in float64, with biases and norms that are not at their initial 0 and 1."""
-    found = make_encoder().double()
+    double_encoder = make_encoder().double()
     random = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for parameter in found.parameters():
+        for parameter in double_encoder.parameters():
             parameter.add_(0.2 * torch.randn(parameter.shape, generator=random, dtype=torch.double))
-    return found
+    return double_encoder
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def attend_by_hand(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def inputs_by_hand(encoder: ImageEncoder, images: Tensor) -> dict[str, Tensor]:
-    """What every linear layer reads, block by block; the result is checked against the encoder's own."""
+    """Return the inputs of every linear layer, block by block; the result is checked against the encoder's own."""
     visual = encoder.visual
     assert isinstance(visual, oc.VisionTransformer)
     assert visual.proj is not None
@@ -81,24 +81,24 @@ def inputs_by_hand(encoder: ImageEncoder, images: Tensor) -> dict[str, Tensor]:
 
 
 def test_moments_are_those_of_recorded_inputs(encoder: ImageEncoder, images: Tensor) -> None:
-    found = input_moments(encoder, images, 3, CPU)
+    moments = input_moments(encoder, images.split(3), CPU)
     inputs = inputs_by_hand(encoder, images)
-    assert found.keys() == inputs.keys()
+    assert moments.keys() == inputs.keys()
     for name, x in inputs.items():
         expected = torch.einsum("ntw,ntv->wv", x, x) / (x.shape[0] * x.shape[1])
-        torch.testing.assert_close(found[name], expected, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(moments[name], expected, rtol=1e-10, atol=1e-10)
 
 
 def test_moments_are_named_and_shaped_as_the_weights(encoder: ImageEncoder, images: Tensor) -> None:
-    for name, moment in input_moments(encoder, images, 7, CPU).items():
+    for name, moment in input_moments(encoder, images.split(7), CPU).items():
         width = encoder.visual.get_parameter(name).shape[1]
         assert moment.shape == (width, width)
 
 
 def test_moments_of_a_float32_encoder_are_float64(make_encoder: EncoderFactory, images: Tensor) -> None:
-    found = input_moments(make_encoder(), images, 4, CPU)
-    expected = input_moments(make_encoder().double(), images, 4, CPU)
-    for name, moment in found.items():
+    moments = input_moments(make_encoder(), images.split(4), CPU)
+    expected = input_moments(make_encoder().double(), images.split(4), CPU)
+    for name, moment in moments.items():
         assert moment.dtype == torch.double
         assert not moment.requires_grad
         torch.testing.assert_close(moment, expected[name], rtol=1e-4, atol=1e-5)
@@ -106,8 +106,8 @@ def test_moments_of_a_float32_encoder_are_float64(make_encoder: EncoderFactory, 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
 def test_batch_size_does_not_matter(encoder: ImageEncoder, images: Tensor, batch_size: int) -> None:
-    expected = input_moments(encoder, images, 7, CPU)
-    for name, moment in input_moments(encoder, images, batch_size, CPU).items():
+    expected = input_moments(encoder, images.split(7), CPU)
+    for name, moment in input_moments(encoder, images.split(batch_size), CPU).items():
         torch.testing.assert_close(moment, expected[name], rtol=1e-11, atol=1e-11)
 
 
@@ -116,9 +116,9 @@ def test_attention_between_different_sequences_is_left_out(tiny_definition: Mode
         image_size=32, patch_size=16, width=8, layers=1, heads=2, mlp_ratio=2.0, output_dim=8,
         attentional_pool=True, attn_pooler_heads=2, attn_pooler_queries=3,
     )  # fmt: skip
-    found = input_moments(ImageEncoder(visual, tiny_definition, "0" * 64), images, 7, CPU)
+    moments = input_moments(ImageEncoder(visual, tiny_definition, "0" * 64), images.split(7), CPU)
     layers = ("attn.in_proj_weight", "attn.out_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
-    assert found.keys() == {f"transformer.resblocks.0.{layer}" for layer in layers}
+    assert moments.keys() == {f"transformer.resblocks.0.{layer}" for layer in layers}
 
 
 def hook_count(encoder: ImageEncoder) -> int:
@@ -126,7 +126,7 @@ def hook_count(encoder: ImageEncoder) -> int:
 
 
 def test_hooks_are_removed(encoder: ImageEncoder, images: Tensor) -> None:
-    input_moments(encoder, images, 7, CPU)
+    input_moments(encoder, images.split(7), CPU)
     assert hook_count(encoder) == 0
 
 
@@ -136,7 +136,7 @@ def test_hooks_are_removed_after_an_exception(encoder: ImageEncoder, images: Ten
 
     last = encoder.visual.get_submodule("transformer.resblocks.1.mlp")
     with last.register_forward_pre_hook(fail), pytest.raises(RuntimeError, match="out of memory"):
-        input_moments(encoder, images, 7, CPU)
+        input_moments(encoder, images.split(7), CPU)
     assert hook_count(encoder) == 0
 
 
@@ -157,13 +157,13 @@ def test_responses_are_those_of_explicit_products(
     encoder: ImageEncoder, images: Tensor, make_vector: VectorFactory
 ) -> None:
     vectors = [make_vector(seed) for seed in range(3)]
-    found = responses(vectors, input_moments(encoder, images, 3, CPU))
+    rows = responses(vectors, input_moments(encoder, images.split(3), CPU))
     inputs = inputs_by_hand(encoder, images)
-    assert found.keys() == inputs.keys()
+    assert rows.keys() == inputs.keys()
     for name, x in inputs.items():
         updates = [vector.tensors[name].double() for vector in vectors]
         expected = [float((x @ u.T).norm() / (u.norm() * x.norm())) for u in updates]
-        np.testing.assert_allclose(found[name], expected, rtol=1e-9)
+        np.testing.assert_allclose(rows[name], expected, rtol=1e-9)
         assert all(0 < r < 1 for r in expected)
 
 
@@ -183,9 +183,9 @@ def test_no_response_in_any_basis(seed: int, provenance: Provenance) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_full_response_if_inputs_and_rows_lie_on_one_line(seed: int, provenance: Provenance) -> None:
     direction = random(1, WIDTH, seed=seed)
-    found = response_to(random(5, 1, seed=1) @ direction, random(20, 1) @ direction, provenance)
-    assert found == pytest.approx(1, rel=1e-12)
-    assert found <= 1
+    response = response_to(random(5, 1, seed=1) @ direction, random(20, 1) @ direction, provenance)
+    assert response == pytest.approx(1, rel=1e-12)
+    assert response <= 1
 
 
 def test_mean_square_response_to_a_random_update_is_one_over_the_width(provenance: Provenance) -> None:
@@ -206,10 +206,10 @@ def test_nothing_moves_where_a_vector_or_the_inputs_are_zero(provenance: Provena
     x, update = random(20, WIDTH), random(5, WIDTH, seed=1)
     vectors = [TaskVector({"w": update}, provenance), TaskVector({"w": 0 * update}, provenance)]
     vectors.append(TaskVector({"bias": torch.ones(5)}, provenance))
-    found = responses(vectors, {"w": moment_of(x), "still": moment_of(x)})
-    assert found.keys() == {"w"}
-    assert found["w"][0] > 0
-    assert found["w"][1:].tolist() == [0, 0]
+    rows = responses(vectors, {"w": moment_of(x), "still": moment_of(x)})
+    assert rows.keys() == {"w"}
+    assert rows["w"][0] > 0
+    assert rows["w"][1:].tolist() == [0, 0]
     assert response_to(update, 0 * x, provenance) == 0
 
 
@@ -246,17 +246,17 @@ def test_cosines_are_those_of_flattened_vectors(make_vector: VectorFactory, base
     common = make_vector(9)
     vectors = [make_vector(0), make_vector(1) + common, make_vector(2) - common, make_vector(3, part="attn") + common]
     vectors.append(make_vector(4, scale=1e-6, part="mlp"))
-    found = cosine_matrix(vectors)
+    cosines = cosine_matrix(vectors)
     flattened = np.stack([flat(vector, base) for vector in vectors])
     expected = flattened @ flattened.T / np.outer(*[np.linalg.norm(flattened, axis=1)] * 2)
-    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
-    np.testing.assert_array_equal(found, found.T)
-    assert np.diag(found).tolist() == [1] * 5
+    np.testing.assert_allclose(cosines, expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_array_equal(cosines, cosines.T)
+    assert np.diag(cosines).tolist() == [1] * 5
 
 
 def test_a_zero_vector_has_no_angle(make_vector: VectorFactory) -> None:
-    found = cosine_matrix([make_vector(0), 0.0 * make_vector(1)])
-    assert found.tolist() == [[1, 0], [0, 0]]
+    cosines = cosine_matrix([make_vector(0), 0.0 * make_vector(1)])
+    assert cosines.tolist() == [[1, 0], [0, 0]]
 
 
 def test_vectors_of_different_base_have_no_angle(make_vector: VectorFactory) -> None:
@@ -264,3 +264,11 @@ def test_vectors_of_different_base_have_no_angle(make_vector: VectorFactory) -> 
     other = TaskVector(vector.tensors, Provenance("tiny", ("signs",), "standard", "weight", "b" * 64, 0, "c" * 64))
     with pytest.raises(UserError, match="different θ₀"):
         cosine_matrix([vector, other])
+
+
+def test_only_the_last_of_several_vectors_has_another_base(make_vector: VectorFactory) -> None:
+    """Every pair is checked, also those that share no tensor."""
+    last = make_vector(2, part="mlp")
+    other = TaskVector(last.tensors, Provenance("tiny", ("signs",), "standard", "weight", "b" * 64, 0, "c" * 64))
+    with pytest.raises(UserError, match="different θ₀"):
+        cosine_matrix([make_vector(0, part="attn"), make_vector(1, part="attn"), other])

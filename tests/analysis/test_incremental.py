@@ -13,16 +13,17 @@ from pipeline.analysis.incremental import (
     measure_arrival,
     summarise_order,
 )
-from pipeline.config import Grid, IntervalSettings
+from pipeline.config import EvaluationSettings, Grid, IntervalSettings
 from pipeline.editing import TaskVector
 from pipeline.editing.spaces import TangentSpace, WeightSpace
-from pipeline.evaluation import Benchmark
-from pipeline.measurements import MEAN, Recorder
+from pipeline.evaluation.prediction import Benchmark
+from pipeline.images import LabelledImages
+from pipeline.measurements import Recorder
 from pipeline.models.encoders import ImageEncoder
 from pipeline.models.heads import Head
-from pipeline.tasks import LabelledImages
 
 CPU = torch.device("cpu")
+SETTINGS = EvaluationSettings(batch_size=8, directions=2, edits=1)
 TASKS = ["a", "b", "c"]
 ORDER = ["c", "a", "b"]
 GRID = Grid(min=0.0, max=1.0, points=3)
@@ -35,7 +36,7 @@ def vectors(make_vector: Callable[..., TaskVector]) -> list[TaskVector]:
 
 @pytest.fixture
 def splits(make_images: Callable[..., LabelledImages], make_head: Callable[..., Head]) -> list[dict[str, Benchmark]]:
-    """Of val and of test: 20 random images of four classes per task."""
+    """Return val and test benchmarks with 20 random images of four classes per task."""
     return [
         {
             task: Benchmark.of_images(task, make_images(20, 4, 10 * split + i), make_head(4, i))
@@ -48,25 +49,25 @@ def splits(make_images: Callable[..., LabelledImages], make_head: Callable[..., 
 def accuracy(
     encoder: ImageEncoder, vectors: list[TaskVector], alpha: float, seen: list[str], benchmark: Benchmark
 ) -> np.ndarray:
-    """Which images are classified correctly by a copy of the model to which α τ of each task was added."""
+    """Return the correctness per image of a copy of the model to which α τ of each task was added."""
     named = dict(encoder.visual.named_parameters())
     with torch.no_grad():
         for task in seen:
             for name, tensor in vectors[TASKS.index(task)].tensors.items():
                 named[name].add_(alpha * tensor)
         embedded = torch.nn.functional.normalize(encoder.eval()(torch.from_numpy(benchmark.inputs)), dim=1)
-        found = (embedded @ benchmark.head.weight.T).argmax(dim=1).numpy()
-    return found == benchmark.labels
+        predicted = (embedded @ benchmark.head.weight.T).argmax(dim=1).numpy()
+    return predicted == benchmark.labels
 
 
 def test_every_arrival_is_the_best_sum_of_the_tasks_so_far(
     make_encoder: Callable[[], ImageEncoder], vectors: list[TaskVector], splits: list[dict[str, Benchmark]]
 ) -> None:
     val, test = splits
-    space = WeightSpace(make_encoder(), vectors, CPU)
-    arrivals = list(evaluate_arrivals(space, ORDER, val, test, GRID, 8))
+    space = WeightSpace(make_encoder(), vectors, CPU, SETTINGS)
+    single = {t: float(accuracy(make_encoder(), vectors, 1.0, [t], val[t]).mean()) for t in TASKS}
+    arrivals = list(evaluate_arrivals(space, ORDER, val, test, GRID, single))
     assert [arrival.tasks for arrival in arrivals] == [["c"], ["c", "a"], ["c", "a", "b"]]
-    single = {t: accuracy(make_encoder(), vectors, 1.0, [t], val[t]).mean() for t in TASKS}
     for arrival in arrivals:
         seen = arrival.tasks
         normalised = {
@@ -89,8 +90,12 @@ def test_in_tangent_space_only_the_tasks_so_far_matter(
     val, test = splits
     others = [vectors[0] * 5.0, vectors[1] * -3.0, vectors[2]]
     first, second = (
-        next(evaluate_arrivals(TangentSpace(make_encoder(), of, CPU), ORDER, val, test, GRID, 8))
-        for of in (vectors, others)
+        next(
+            evaluate_arrivals(
+                TangentSpace(make_encoder(), some, CPU, SETTINGS), ORDER, val, test, GRID, dict.fromkeys(TASKS, 0.5)
+            )
+        )
+        for some in (vectors, others)
     )
     assert first.alpha == second.alpha
     np.testing.assert_array_equal(first.correct["alpha_1"]["c"], second.correct["alpha_1"]["c"])
@@ -103,25 +108,24 @@ def test_measurements(intervals: IntervalSettings) -> None:
         Arrival(["b"], 0.25, {"tuned": {"b": right}, "alpha_1": {"b": ~right}}),
         Arrival(["b", "a"], 0.5, {"tuned": {"b": ~right, "a": right}, "alpha_1": {"b": right, "a": right}}),
     ]
-    recorder = Recorder("m", "p", 0)
+    recorder = Recorder("m", 0, paradigm="p")
     measured = [measure_arrival(recorder, arrival, single, intervals) for arrival in arrivals]
     of_last = {(r.setting, r.task, r.metric): r.value for r in measured[1]}
     assert of_last["tuned", "b", "accuracy"] == 0.25
     assert of_last["tuned", "a", "normalized"] == pytest.approx(1.5)
 
     curve = incremental_curve(arrivals, measured)
-    found = curve.set_index(["arrivals", "setting", "metric"])
-    assert found.loc[(1, "tuned", "accuracy"), ["value", "alpha", "task"]].tolist() == [0.75, 0.25, "b"]
-    assert found.loc[(1, "alpha_1", "accuracy"), ["value", "alpha"]].tolist() == [0.25, 1.0]
-    assert found.loc[(2, "tuned", "normalized"), "value"] == pytest.approx((1 / 3 + 1.5) / 2)
+    actual = curve.set_index(["arrivals", "setting", "metric"])
+    assert actual.loc[(1, "tuned", "accuracy"), ["value", "alpha", "task"]].tolist() == [0.75, 0.25, "b"]
+    assert actual.loc[(1, "alpha_1", "accuracy"), ["value", "alpha"]].tolist() == [0.25, 1.0]
+    assert actual.loc[(2, "tuned", "normalized"), "value"] == pytest.approx((1 / 3 + 1.5) / 2)
     low, value, high = (curve[column].to_numpy() for column in ("ci_low", "value", "ci_high"))
     assert ((low <= value) & (value <= high)).all()
 
     rows = {(r.setting, r.metric): r for r in summarise_order(recorder, "order_0", curve, measured[1])}
-    assert {r.task for r in rows.values()} == {"order_0"}
+    assert {(r.scope, r.order, r.task) for r in rows.values()} == {("order", "order_0", "")}
     assert rows["tuned", "accuracy"].value == pytest.approx((0.25 + 0.75) / 2)
     assert rows["tuned", "accuracy"].n == 8
     assert rows["tuned", "accuracy_over_arrivals"].value == pytest.approx((0.75 + 0.5) / 2)
     assert rows["alpha_1", "normalized_over_arrivals"].value == pytest.approx((1 / 3 + (1 + 1.5) / 2) / 2)
     assert len(rows) == 8
-    assert MEAN not in {r.task for r in rows.values()}

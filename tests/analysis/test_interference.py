@@ -19,13 +19,13 @@ def test_rank_correlation(intervals: IntervalSettings) -> None:
     random = np.random.default_rng(0)
     x = random.normal(size=40)
     pairs = np.stack([x, x + random.normal(size=40)], axis=1)
-    found = rank_correlation(pairs, intervals)
-    assert found.value == pytest.approx(spearman(*pairs.T))
-    estimate = found.estimate(intervals)
-    assert estimate.low < found.value < estimate.high
+    actual = rank_correlation(pairs, intervals)
+    assert actual.value == pytest.approx(spearman(*pairs.T))
+    estimate = actual.estimate(intervals)
+    assert estimate.low < actual.value < estimate.high
     assert estimate.n == 40
     # Fisher's interval for normal numbers, √1.06 wider for ranks, is a rough check of the width.
-    half = 1.96 * np.sqrt(1.06 / 37) * (1 - found.value**2)
+    half = 1.96 * np.sqrt(1.06 / 37) * (1 - actual.value**2)
     assert (estimate.high - estimate.low) / 2 == pytest.approx(half, rel=0.3)
 
 
@@ -34,9 +34,9 @@ def test_rank_correlation_of_what_does_not_vary(intervals: IntervalSettings) -> 
 
 
 def test_measurements(intervals: IntervalSettings) -> None:
-    """Of two task vectors on the images of two tasks and of a control."""
+    """Two task vectors on the images of two tasks and of a control."""
     right, wrong = True, False
-    found = {
+    interferences = {
         "a": Interference(
             np.array([[9.0, 7], [1, 2]]), np.array([right, wrong]), np.array([[right, right], [wrong, wrong]])
         ),
@@ -45,7 +45,8 @@ def test_measurements(intervals: IntervalSettings) -> None:
         ),
         "control": Interference(np.array([[1.0], [2]]), np.array([right]), np.array([[wrong], [right]])),
     }
-    rows = {(r.task, r.metric): r for r in measure_interference(Recorder("m", "p", 0), ["a", "b"], found, intervals)}
+    measured = measure_interference(Recorder("m", 0, paradigm="p"), ["a", "b"], interferences, intervals)
+    rows = {(f"{r.task}+{r.other}" if r.scope == "pair" else r.scope, r.metric): r for r in measured}
     tau_jp = {"a+a": 8, "b+a": 1.5, "a+b": 4, "b+b": 6, "a+control": 1, "b+control": 2}
     drop = {"a+a": -0.5, "b+a": 0.5, "a+b": 1 / 3, "b+b": 0, "a+control": 1, "b+control": 0}
     for task in tau_jp:

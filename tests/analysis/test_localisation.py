@@ -11,7 +11,7 @@ from torch import Tensor
 from pipeline.analysis import localisation
 from pipeline.analysis.localisation import count_gradients, localise, ntk_gram, pairwise_localisation, random_encoder
 from pipeline.errors import UserError
-from pipeline.files import fingerprint
+from pipeline.io.arrays import fingerprint
 from pipeline.models.encoders import ImageEncoder
 from pipeline.models.registry import ModelDefinition
 from tests.conftest import EncoderFactory, ImageFactory
@@ -50,16 +50,16 @@ def test_kernel_is_that_of_explicit_jacobians(
     make_encoder: EncoderFactory, images: Tensor, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(localisation, "_CHUNK", chunk)
-    found = ntk_gram(make_encoder(), images, AMPLE, CPU)
-    assert found.dtype == np.float64
-    np.testing.assert_allclose(found, gram_by_hand(make_encoder(), images), rtol=1e-4)
+    kernel = ntk_gram(make_encoder(), images, AMPLE, CPU)
+    assert kernel.dtype == np.float64
+    np.testing.assert_allclose(kernel, gram_by_hand(make_encoder(), images), rtol=1e-4)
 
 
 def test_kernel_is_symmetric_and_positive(make_encoder: EncoderFactory, images: Tensor, row: int) -> None:
     for memory in (AMPLE, 4 * row):
-        found = ntk_gram(make_encoder(), images, memory, CPU)
-        np.testing.assert_array_equal(found, found.T)
-        eigenvalues = np.linalg.eigvalsh(found)
+        kernel = ntk_gram(make_encoder(), images, memory, CPU)
+        np.testing.assert_array_equal(kernel, kernel.T)
+        eigenvalues = np.linalg.eigvalsh(kernel)
         assert eigenvalues[0] > -1e-6 * eigenvalues[-1]
 
 
@@ -74,7 +74,7 @@ def test_kernel_takes_all_parameters_and_leaves_them(make_encoder: EncoderFactor
 
 
 class Spy:
-    """How many rows are made, and how many are held at most."""
+    """Count the rows that are computed, and the maximum that is held at once."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.made, self.most = 0, 0
@@ -86,33 +86,38 @@ class Spy:
         alive = [block() for block in self._blocks]
         self.made += len(images)
         self.most = max(self.most, sum(len(rows) for rows in alive if rows is not None) + len(images))
-        found = self._rows(encoder, images)
-        self._blocks.append(weakref.ref(next(iter(found.values()))))
-        return found
+        kernel_rows = self._rows(encoder, images)
+        self._blocks.append(weakref.ref(next(iter(kernel_rows.values()))))
+        return kernel_rows
 
 
 # Rows that fit, rows made: five blocks of one image in the first two cases, then 2 + 2 + 1 images, then all.
-@pytest.mark.parametrize(("fitting", "made"), [(2, 11), (3, 11), (4, 6), (5, 5)])
+@pytest.mark.parametrize(("fitting", "backward_passes"), [(2, 11), (3, 11), (4, 6), (5, 5)])
 def test_memory_bounds_the_rows_and_changes_nothing(
-    make_encoder: EncoderFactory, images: Tensor, row: int, fitting: int, made: int, monkeypatch: pytest.MonkeyPatch
+    make_encoder: EncoderFactory,
+    images: Tensor,
+    row: int,
+    fitting: int,
+    backward_passes: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     expected = ntk_gram(make_encoder(), images, AMPLE, CPU)
     spy = Spy(monkeypatch)
-    found = ntk_gram(make_encoder(), images, fitting * row + row - 1, CPU)
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    kernel = ntk_gram(make_encoder(), images, fitting * row + row - 1, CPU)
+    np.testing.assert_allclose(kernel, expected, rtol=1e-6)
     assert spy.most <= fitting
-    assert spy.made == made == count_gradients(row, len(images), fitting * row + row - 1)
+    assert spy.made == backward_passes == count_gradients(row, len(images), fitting * row + row - 1)
 
 
 @pytest.mark.parametrize(("n", "fitting"), [(1, 0), (2, 1), (5, 1)])
 def test_too_little_memory(make_encoder: EncoderFactory, images: Tensor, row: int, n: int, fitting: int) -> None:
     with pytest.raises(
-        UserError, match=rf"localisation\.memory: .* {n} images needs {min(n, 2)}; allow at least 1$"
+        UserError, match=rf"localisation\.memory: .* {n} images needs {min(n, 2)}; set it to at least 1$"
     ) as error:
         ntk_gram(make_encoder(), images[:n], fitting * row + row - 1, CPU)
     assert "\n" not in str(error.value)
     row = 1200 * 2**20  # as of ViT-L/14
-    with pytest.raises(UserError, match=r"a row of the Jacobian takes 1,200 MiB.*; allow at least 2400$"):
+    with pytest.raises(UserError, match=r"a row of the Jacobian takes 1,200 MiB.*; set it to at least 2400$"):
         count_gradients(row, 256, 2400 * 2**20 - 1)
     assert count_gradients(row, 256, 2400 * 2**20) == 1 + 256 * 255 // 2
 
@@ -147,40 +152,40 @@ def test_eigenfunctions_of_unrelated_tasks_are_localised() -> None:
     first = np.array([True, False, True, False, False, True])
     gram = np.zeros((6, 6))
     gram[np.ix_(first, first)], gram[np.ix_(~first, ~first)] = kernel(3), kernel(3, seed=1)
-    found = localise(gram, first)
+    localised = localise(gram, first)
     parts = ((1.0, kernel(3)), (0.0, kernel(3, seed=1)))
     alone = [(value, own) for own, part in parts for value in np.linalg.eigvalsh(part)]
     values, owners = zip(*sorted(alone, reverse=True), strict=True)
-    np.testing.assert_allclose(found.eigenvalues, values, rtol=1e-12)
-    np.testing.assert_allclose(found.own_energy, owners, atol=1e-12)
-    assert [found.localisation(k) for k in (1, 3, 6)] == pytest.approx([1, 1, 1])
+    np.testing.assert_allclose(localised.eigenvalues, values, rtol=1e-12)
+    np.testing.assert_allclose(localised.own_energy, owners, atol=1e-12)
+    assert [localised.localisation(k) for k in (1, 3, 6)] == pytest.approx([1, 1, 1])
 
 
 def test_a_constant_kernel_is_not_localised() -> None:
-    found = localise(np.ones((8, 8)), np.arange(8) < 4)
-    np.testing.assert_allclose(found.eigenvalues, [8] + 7 * [0], atol=1e-12)
-    assert found.localisation(1) == pytest.approx(0.5)
+    localised = localise(np.ones((8, 8)), np.arange(8) < 4)
+    np.testing.assert_allclose(localised.eigenvalues, [8] + 7 * [0], atol=1e-12)
+    assert localised.localisation(1) == pytest.approx(0.5)
 
 
 def test_localisation_is_the_mean_of_the_larger_shares() -> None:
     """Eigenvectors (cos a, sin a) of two images, one per task."""
     angle = 0.3
     basis = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    found = localise(basis @ np.diag([1.0, 5.0]) @ basis.T, np.array([True, False]))
-    np.testing.assert_allclose(found.eigenvalues, [5, 1])
-    np.testing.assert_allclose(found.own_energy, [np.sin(angle) ** 2, np.cos(angle) ** 2])
-    assert found.localisation(1) == pytest.approx(np.cos(angle) ** 2)
-    assert found.localisation(2) == pytest.approx(np.cos(angle) ** 2)
+    localised = localise(basis @ np.diag([1.0, 5.0]) @ basis.T, np.array([True, False]))
+    np.testing.assert_allclose(localised.eigenvalues, [5, 1])
+    np.testing.assert_allclose(localised.own_energy, [np.sin(angle) ** 2, np.cos(angle) ** 2])
+    assert localised.localisation(1) == pytest.approx(np.cos(angle) ** 2)
+    assert localised.localisation(2) == pytest.approx(np.cos(angle) ** 2)
 
 
 def test_energy_is_on_either_task() -> None:
     first = np.arange(10) % 2 == 0
     gram = kernel(10)
-    found, swapped = localise(gram, first), localise(gram, ~first)
-    assert (np.diff(found.eigenvalues) <= 0).all()
-    np.testing.assert_allclose(found.own_energy + swapped.own_energy, 1)
-    assert found.own_energy.sum() == pytest.approx(5)
-    assert found.localisation(4) == pytest.approx(swapped.localisation(4))
+    localised, swapped = localise(gram, first), localise(gram, ~first)
+    assert (np.diff(localised.eigenvalues) <= 0).all()
+    np.testing.assert_allclose(localised.own_energy + swapped.own_energy, 1)
+    assert localised.own_energy.sum() == pytest.approx(5)
+    assert localised.localisation(4) == pytest.approx(swapped.localisation(4))
 
 
 @pytest.mark.parametrize("k", [1, 3, 100])

@@ -74,6 +74,6 @@ def test_every_option_that_names_something_completes() -> None:
     names = {"model", "paradigm", "recipe", "edit", "tasks", "task"}
     command = typer.main.get_command(app)
     commands = [*command.commands.values(), *command.commands["vectors"].commands.values()]  # pyright: ignore[reportAttributeAccessIssue]
-    options = [option for found in commands for option in found.params if option.name in names]
+    options = [option for listed in commands for option in listed.params if option.name in names]
     assert len(options) >= 9
     assert all(option._custom_shell_complete is not None for option in options)

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.evaluation import read_correct
-from pipeline.files import read_arrays
-from pipeline.tasks import LabelledImages, write_split
-from tauflow import layout
-from tests.cli.conftest import CONTROL, IMAGES, MODEL, TASKS, Run
+from artifacts import layout
+from pipeline.evaluation.correctness import read_correct
+from pipeline.images import LabelledImages, write_split
+from pipeline.io.arrays import read_arrays, write_arrays
+from tests.cli.conftest import CONTROL, IMAGES, MODEL, RECIPE, TASKS, Run
 
 Features = dict[tuple[str, str], np.ndarray]
 EDIT = {"optdigits": 0.5, "textures": -0.25}
@@ -20,7 +20,7 @@ TEXT = ",".join(f"{task}={coefficient}" for task, coefficient in EDIT.items())
 
 
 def correct(features: Features, task: str, split: str, coefficients: list[float]) -> np.ndarray:
-    """Which images an edit classifies correctly."""
+    """Return which images an edit classifies correctly."""
     embedded = np.einsum("p,npd->nd", [1.0, *coefficients], features[split, task])
     weight = read_arrays(layout.head(MODEL, task))[0]["weight"]
     labels = read_arrays(Path("data") / "tasks" / split / f"{task}.safetensors")[0]["labels"]
@@ -35,12 +35,12 @@ def table(output: str) -> pd.DataFrame:
 def test_every_task_and_the_control(features: Features, run: Run) -> None:
     result = run("evaluate", "--edit", TEXT, "--format", "csv")
     assert result.stderr == ""
-    found = table(result.stdout)
-    assert found.index.tolist() == [*TASKS, f"{CONTROL} (control)", "mean over tasks"]
+    rows = table(result.stdout)
+    assert rows.index.tolist() == [*TASKS, f"{CONTROL} (control)", "mean over tasks"]
     single = read_correct(layout.correctness(MODEL, "posthoc", "single_task"), "single_task")
     edited, normalised = {}, {}
     for task in (*TASKS, CONTROL):
-        row = found.loc[task if task in TASKS else f"{task} (control)"]
+        row = rows.loc[task if task in TASKS else f"{task} (control)"]
         edited[task] = correct(features, task, "test", list(EDIT.values())).mean()
         assert row["images"] == IMAGES
         assert row["zero-shot"] == pytest.approx(100 * correct(features, task, "test", [0, 0]).mean(), abs=0.051)
@@ -51,17 +51,17 @@ def test_every_task_and_the_control(features: Features, run: Run) -> None:
             assert row["normalised"] == pytest.approx(100 * normalised[task], abs=0.051)
         else:
             assert np.isnan(row["normalised"])
-    mean = found.loc["mean over tasks"]
+    mean = rows.loc["mean over tasks"]
     assert mean["edited"] == pytest.approx(100 * np.mean([edited[task] for task in TASKS]), abs=0.051)
     assert mean["normalised"] == pytest.approx(100 * np.mean(list(normalised.values())), abs=0.051)
 
 
 def test_named_tasks_on_val(features: Features, run: Run) -> None:
     result = run("evaluate", "--edit", TEXT, "--tasks", "textures", "--split", "val", "-f", "csv")
-    found = table(result.stdout)
-    assert found.index.tolist() == ["textures"]
+    rows = table(result.stdout)
+    assert rows.index.tolist() == ["textures"]
     expected = 100 * correct(features, "textures", "val", list(EDIT.values())).mean()
-    assert found["edited"].item() == pytest.approx(expected, abs=0.051)
+    assert rows["edited"].item() == pytest.approx(expected, abs=0.051)
     assert "normalised accuracy needs single-task results" in result.stderr
 
 
@@ -75,19 +75,22 @@ def test_without_single_task_results(features: Features, run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--edit", "mnist=0.4"], "--edit: task 'mnist' is unknown; legal are optdigits, textures"),
-        (["--edit", "emoji=1"], "--edit: task 'emoji' is unknown"),  # the control has no task vector
+        (["--edit", "mnist=0.4"], "--edit: unknown task 'mnist'; choose from optdigits, textures"),
+        (["--edit", "emoji=1"], "--edit: unknown task 'emoji'"),  # the control has no task vector
         (["--edit", "optdigits"], "'optdigits' is not task=coefficient; write for example --edit optdigits=0.4"),
         (["--edit", ""], "'' is not task=coefficient"),
-        (["--edit", "optdigits=much"], "the coefficient of optdigits, 'much', is no number"),
+        (["--edit", "optdigits=much"], "the coefficient of optdigits, 'much', is not a number"),
         (["--edit", "optdigits=inf"], "the coefficient of optdigits is inf; it must be finite"),
         (["--edit", "optdigits=1,optdigits=2"], "'optdigits' is named twice"),
-        (["--edit", "optdigits=1", "--paradigm", "nkt"], "--paradigm: 'nkt' is not in params.yaml; legal are posthoc"),
-        (["--edit", "optdigits=1", "--model", "x"], "--model: 'x' is not in params.yaml; legal are mini-clip"),
-        (["--edit", "optdigits=1", "--tasks", "all,icons"], "--tasks: task 'all' is unknown; legal are optdigits"),
+        (
+            ["--edit", "optdigits=1", "--paradigm", "nkt"],
+            "--paradigm: 'nkt' is not in params.yaml; choose from posthoc",
+        ),
+        (["--edit", "optdigits=1", "--model", "x"], "--model: 'x' is not in params.yaml; choose from mini-clip"),
+        (["--edit", "optdigits=1", "--tasks", "all,icons"], "--tasks: unknown task 'all'; choose from optdigits"),
         (
             ["--edit", "optdigits=1", "--paradigm", "ntk"],
-            "data/features/test/mini-clip/ntk/optdigits.npy: no such file",
+            "data/features/test/mini-clip/ntk/optdigits.safetensors: no such file",
         ),
     ],
 )
@@ -99,11 +102,40 @@ def test_mistakes_are_one_line(features: Features, run: Run, arguments: list[str
     assert message in line
 
 
+@pytest.mark.parametrize("coefficient", ["1e25", "-1e25", "1e39", "1e300"])
+def test_an_edit_that_overflows_has_no_accuracy(coefficient: str, features: Features, run: Run) -> None:
+    """At 1e25 embeddings are finite but not their lengths: normalised they are 0, which is the first class."""
+    result = run("evaluate", "--edit", f"textures={coefficient}")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "error: embeddings are NaN or infinite; choose smaller coefficients\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "metadata", "whose"),
+    [
+        (layout.split("textures", "test"), {"task": "icons", "split": "test"}, "task 'icons'"),
+        (layout.split("textures", "test"), {"task": "textures", "split": "val"}, "split 'val'"),
+        (layout.head(MODEL, "textures"), {"model": "ViT-B-32", "task": "textures"}, "model 'ViT-B-32'"),
+        (layout.features(MODEL, RECIPE, "test", "textures"), {"recipe": "ntk"}, "recipe 'ntk'"),
+        (layout.correctness(MODEL, "posthoc", "single_task"), {"paradigm": "ntk"}, "paradigm 'ntk'"),
+    ],
+)
+def test_a_file_of_another_is_refused(
+    path: Path, metadata: dict[str, str], whose: str, features: Features, run: Run
+) -> None:
+    arrays, own = read_arrays(path)
+    write_arrays(path, arrays, {**own, **metadata})
+    result = run("evaluate", "--edit", TEXT)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"error: {path}: belongs to {whose}, not to " in result.stderr
+
+
 def test_single_task_results_of_other_images(features: Features, run: Run) -> None:
     path = layout.split("textures", "test")
     arrays, _ = read_arrays(path)
     write_split(path, LabelledImages(arrays["images"][:5], arrays["labels"][:5]), {})
-    np.save(layout.features(MODEL, "standard", "test", "textures"), features["test", "textures"][:5])
+    five = {"features": features["test", "textures"][:5]}
+    write_arrays(layout.features(MODEL, RECIPE, "test", "textures"), five, {})
     result = run("evaluate", "--edit", TEXT)
     assert result.exit_code == 1
-    assert "task textures: its single-task result is of other images" in result.stderr
+    assert "task textures: its single-task result belongs to other images" in result.stderr

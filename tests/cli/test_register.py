@@ -1,4 +1,4 @@
-"""What ``tauflow register`` refuses; what it registers is tested on the real pipeline's results."""
+"""Errors of ``tauflow register``; its registered models are tested on the real pipeline's results."""
 
 from pathlib import Path
 
@@ -15,11 +15,11 @@ UNREACHABLE = "http://127.0.0.1:9"
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "register: say what, either --edit TASK=α,... or --sum"),
-        (["--sum", "--edit", "textures=1"], "register: say what, either"),
-        (["--edit", "mnist=1"], "--edit: task 'mnist' is unknown; legal are optdigits, textures"),
+        ([], "register: give either --edit TASK=α,... or --sum"),
+        (["--sum", "--edit", "textures=1"], "register: give either"),
+        (["--edit", "mnist=1"], "--edit: unknown task 'mnist'; choose from optdigits, textures"),
         (["--edit", ""], "'' is not task=coefficient"),
-        (["--sum", "--paradigm", "nkt"], "--paradigm: 'nkt' is not in params.yaml; legal are posthoc, ntk"),
+        (["--sum", "--paradigm", "nkt"], "--paradigm: 'nkt' is not in params.yaml; choose from posthoc, ntk"),
         (["--sum", "--model", "x"], "--model: 'x' is not in params.yaml"),
         (["--sum"], "reports/mini-clip/posthoc/alpha.json: no such file; restore it with `dvc checkout"),
         (["--edit", "textures=1"], f"MLflow at {UNREACHABLE}: "),

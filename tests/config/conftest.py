@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tauflow.composition import compose
+from tauflow.dvc.composition import compose
 
 Content = dict[str, Any]
 
@@ -28,9 +28,9 @@ def composed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[.
 
 
 @pytest.fixture(scope="session")
-def committed(root: Path) -> Content:
-    """What stands in ``params.yaml``; not to be changed."""
-    return yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+def committed(study_parameters: Path) -> Content:
+    """The parameters of the committed study; not to be changed."""
+    return yaml.safe_load(study_parameters.read_text(encoding="utf-8"))
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def rename(old: str, new: str) -> Change:
 
 
 def replace_task(content: Content) -> None:
-    content["tasks"][0] = content["datasets"][0] = "mnits"
+    content["tasks"][0] = content["derived"]["datasets"][0] = "mnits"
 
 
 def start_from_a_start(content: Content) -> None:
@@ -60,22 +60,22 @@ def start_from_a_start(content: Content) -> None:
 
 
 def repeat_task(content: Content) -> None:
-    content["tasks"][1] = content["datasets"][1] = content["tasks"][0]
+    content["tasks"][1] = content["derived"]["datasets"][1] = content["tasks"][0]
 
 
 def make_control_a_task(content: Content) -> None:
-    content["control"] = content["datasets"][-1] = content["tasks"][2]
+    content["control"] = content["derived"]["datasets"][-1] = content["tasks"][2]
 
 
 def name_an_evaluation_otherwise(content: Content) -> None:
-    content["evaluations"]["ntk"] = content["evaluations"].pop("mini-clip-ntk")
+    content["derived"]["evaluations"]["ntk"] = content["derived"]["evaluations"].pop("mini-clip-ntk")
 
 
 def name_no_others(content: Content) -> None:
     content["recipe"]["tau_jp"]["regulariser"]["others"] |= {"tasks": [], "control": None}
 
 
-# What is changed, and the texts that the one line must hold.
+# A change, and the texts that the one line must contain.
 MISTAKES: dict[str, tuple[Change, list[str]]] = {
     "unknown key": (set_at("sede", 3), ["'sede'", "3", "seed", "suite", "intervals"]),
     "unknown nested key": (
@@ -85,23 +85,23 @@ MISTAKES: dict[str, tuple[Change, list[str]]] = {
     "unknown deep key": (set_at("search.addition.step", 0.1), ["'search.addition.step'", "0.1", "min, max, points"]),
     "unknown key of a paradigm": (
         set_at("paradigm.standard.space", "weight"),
-        ["'paradigm.standard.space'", "'weight'", "here are recipe, evaluated_in, negation_grid"],
+        ["'paradigm.standard.space'", "'weight'", "choose from recipe, merging, evaluated_in, negation_grid"],
     ),
     "unknown key of a recipe": (
         set_at("recipe.standard.space", "weight"),
-        ["'recipe.standard.space'", "here are trainable, trained_in, regulariser, extension, start"],
+        ["'recipe.standard.space'", "choose from trainable, trained_in, regulariser, extension, start"],
     ),
     "unknown key of a regulariser": (
         set_at("recipe.tau_jp.regulariser.lambda", 1),
-        ["'recipe.tau_jp.regulariser.lambda'", "here are name, weight, options, others"],
+        ["'recipe.tau_jp.regulariser.lambda'", "choose from name, weight, options, others"],
     ),
     "unknown key of others": (
         set_at(f"{OTHERS}.split", "train"),
-        [f"'{OTHERS}.split'", "here are tasks, control, mode, batch_size"],
+        [f"'{OTHERS}.split'", "choose from tasks, control, arrivals, mode, batch_size"],
     ),
     "unknown key of a grid of a paradigm": (
         set_at("paradigm.ntk.negation_grid.step", 0.1),
-        ["'paradigm.ntk.negation_grid.step'", "here are min, max, points"],
+        ["'paradigm.ntk.negation_grid.step'", "choose from min, max, points"],
     ),
     "misspelt key": (rename("prepare.val_max", "valmax"), ["'prepare.valmax'", "5000", "val_fraction, val_max"]),
     "misspelt section": (rename("search", "serach"), ["'serach'", "search", "intervals"]),
@@ -128,7 +128,7 @@ MISTAKES: dict[str, tuple[Change, list[str]]] = {
     ),
     "key of another augmentation": (
         set_at("finetune.augmentation.scale", [0.9, 1.0]),
-        ["'finetune.augmentation.padded_crop.scale'", "here are kind, padding"],
+        ["'finetune.augmentation.padded_crop.scale'", "choose from kind, padding"],
     ),
     "scale upside down": (
         set_at("finetune.augmentation", {"kind": "resized_crop", "scale": [1.0, 0.9]}),
@@ -166,9 +166,9 @@ MISTAKES: dict[str, tuple[Change, list[str]]] = {
     "unknown paradigm": (set_at("paradigms", ["standrad"]), ["paradigms", "'standrad'", "standard"]),
     "unknown recipe": (
         set_at("paradigm.posthoc.recipe", "standrad"),
-        ["paradigm.posthoc.recipe: 'standrad' is unknown", "legal are attention, ntk, standard, tau_jp"],
+        ["paradigm.posthoc.recipe: unknown name 'standrad'", "choose from attention, ntk, standard, tau_jp"],
     ),
-    "recipe that is not composed": (delete("recipe.standard"), ["paradigm.standard.recipe: 'standard' is unknown"]),
+    "recipe that is not composed": (delete("recipe.standard"), ["paradigm.standard.recipe: unknown name 'standard'"]),
     "no paradigm": (set_at("paradigms", []), ["paradigms", "[]", "standard"]),
     "no model": (set_at("models", []), ["models", "[]", "ViT-B-32"]),
     "unknown space": (set_at("recipe.ntk.trained_in", "flat"), ["recipe.ntk.trained_in", "'flat'", "'weight'"]),
@@ -187,22 +187,25 @@ MISTAKES: dict[str, tuple[Change, list[str]]] = {
     "missing schedule": (delete("schedule.ntk"), ["schedule: no entry for recipe 'ntk'", "lr and length"]),
     "others of an unknown task": (
         set_at(f"{OTHERS}.tasks", ["icons", "mnits"]),
-        [f"{OTHERS}: 'mnits' is unknown", "legal are icons, fashion", "signs, emoji"],
+        [f"{OTHERS}: unknown name 'mnits'", "choose from icons, fashion", "signs, emoji"],
     ),
-    "control of others that is not in the suite": (set_at(f"{OTHERS}.control", "cub"), [f"{OTHERS}: 'cub' is unknown"]),
+    "control of others that is not in the suite": (
+        set_at(f"{OTHERS}.control", "cub"),
+        [f"{OTHERS}: unknown name 'cub'"],
+    ),
     "control among others": (set_at(f"{OTHERS}.control", "icons"), [OTHERS, "'icons'", "something twice"]),
     "no others": (name_no_others, [OTHERS, "[] is empty", "icons, fashion"]),
     "datasets without control": (
-        set_at("datasets", ["icons"]),
-        ["datasets: follows from other entries", "must be ['icons', 'fashion'", "'emoji']", "tauflow compose"],
+        set_at("derived.datasets", ["icons"]),
+        ["derived.datasets: follows from other entries", "must be ['icons', 'fashion'", "'emoji']", "tauflow compose"],
     ),
     "recipe too few": (
-        set_at("recipes", ["standard", "ntk"]),
-        ["recipes: follows", "['standard', 'ntk', 'attention', 'tau_jp']"],
+        set_at("derived.recipes", ["standard", "ntk"]),
+        ["derived.recipes: follows", "['standard', 'ntk', 'attention', 'tau_jp']"],
     ),
     "regularised recipe among the plain ones": (
-        set_at("plain_recipes", ["standard", "ntk", "attention", "tau_jp"]),
-        ["plain_recipes: follows", "['standard', 'ntk', 'attention'];"],
+        set_at("derived.plain_recipes", ["standard", "ntk", "attention", "tau_jp"]),
+        ["derived.plain_recipes: follows", "['standard', 'ntk', 'attention'];"],
     ),
     "imported recipe that trains": (
         set_at("imported.ntk", {"trained_in": "weight"}),
@@ -214,20 +217,47 @@ MISTAKES: dict[str, tuple[Change, list[str]]] = {
     ),
     "unknown start": (
         set_at("recipe.ntk.start", "theirs"),
-        ["recipe.ntk.start: 'theirs' is unknown; legal are attention, ntk"],
+        ["recipe.ntk.start: unknown name 'theirs'; choose from attention, ntk"],
     ),
     "start of a start": (start_from_a_start, ["recipe.tau_jp.start: 'ntk' has a start itself"]),
-    "start that nothing follows": (set_at("recipe.ntk.start", "standard"), ["plain_recipes: follows", "['standard', "]),
-    "order twice": (set_at("incremental.orders", [3, 3]), ["incremental.orders: [3, 3] names an order twice"]),
-    "another order of arrival": (set_at("arrivals.order_0", ["icons"]), ["arrivals: follows", "'order_0': ["]),
-    "no regularised recipe": (set_at("regularised_recipes", []), ["regularised_recipes: follows", "['tau_jp']"]),
-    "evaluation of another name": (name_an_evaluation_otherwise, ["evaluations: follows", "'mini-clip-ntk': {"]),
-    "evaluation with another recipe": (
-        set_at("evaluations.mini-clip-posthoc.recipe", "ntk"),
-        ["evaluations: follows", "{'model': 'mini-clip', 'paradigm': 'posthoc', 'recipe': 'standard', "],
+    "start that nothing follows": (
+        set_at("recipe.ntk.start", "standard"),
+        ["derived.plain_recipes: follows", "['standard', "],
     ),
-    "paradigm that no evaluation knows": (set_at("paradigms", ["ntk"]), ["recipes: follows", "must be ['ntk']"]),
-}  # fmt: skip
+    "order twice": (set_at("incremental.orders", [3, 3]), ["incremental.orders: [3, 3] names an order twice"]),
+    "the sum among other merging methods": (
+        set_at("merging_grid.methods.sum", {}),
+        ["merging_grid.methods: 'sum' is what the others are compared with; leave it out"],
+    ),
+    "options of a merging method that it does not have": (
+        set_at("merging_grid.methods.ties", 0.1),
+        ["merging_grid.methods.ties: 0.1 is invalid", "dictionary"],
+    ),
+    "a grid of merged vectors that goes down": (
+        set_at("merging_grid.search.tangent", {"min": 1.0, "max": 0.0, "points": 3}),
+        ["merging_grid.search.tangent: max 0.0 is less than min 1.0"],
+    ),
+    "another order of arrival": (
+        set_at("derived.arrivals.order_0", ["icons"]),
+        ["derived.arrivals: follows", "'order_0': ["],
+    ),
+    "no regularised recipe": (
+        set_at("derived.regularised_recipes", []),
+        ["derived.regularised_recipes: follows", "['tau_jp', 'tau_jp_order_0']"],
+    ),
+    "evaluation of another name": (
+        name_an_evaluation_otherwise,
+        ["derived.evaluations: follows", "'mini-clip-ntk': {"],
+    ),
+    "evaluation with another recipe": (
+        set_at("derived.evaluations.mini-clip-posthoc.recipe", "ntk"),
+        ["derived.evaluations: follows", "{'model': 'mini-clip', 'paradigm': 'posthoc', 'recipe': 'standard', "],
+    ),
+    "paradigm that no evaluation knows": (
+        set_at("paradigms", ["ntk"]),
+        ["derived.recipes: follows", "must be ['ntk']"],
+    ),
+}
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

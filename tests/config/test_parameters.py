@@ -25,8 +25,8 @@ def check(content: object, tmp_path: Path) -> Parameters:
     return load_parameters(path, LegalNames(task_names(), model_names()))
 
 
-def test_committed_parameters_are_legal() -> None:
-    parameters = load_parameters(ROOT / "params.yaml", LegalNames(task_names(), model_names()))
+def test_the_parameters_of_the_committed_study_are_legal(study_parameters: Path) -> None:
+    parameters = load_parameters(study_parameters, LegalNames(task_names(), model_names()))
     assert parameters.suite == "mini"
 
 
@@ -46,10 +46,10 @@ def test_several_mistakes_are_counted(content: Content, tmp_path: Path) -> None:
 
 def test_names_are_checked_only_against_known_ones(content: Content, tmp_path: Path) -> None:
     content["models"] = ["of-another-machine"]
-    for key in ("evaluations", "incremental_evaluations"):
-        content[key] = {
+    for key in ("evaluations", "merging_evaluations", "incremental_evaluations"):
+        content["derived"][key] = {
             name.replace("mini-clip", "of-another-machine"): {**entry, "model": "of-another-machine"}
-            for name, entry in content[key].items()
+            for name, entry in content["derived"][key].items()
         }
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(content))

@@ -29,12 +29,12 @@ def script(blocks: Sequence[Block]) -> str:
     return "\n".join(parts)
 
 
-def run(text: str, directory: Path, clone: Path) -> str:
+def run(text: str, directory: Path, clone: Path, **environment: str) -> str:
     """Run a script, which stops at the first command that fails, on the clone's own code; returns what it printed."""
     result = subprocess.run(
         ["bash", "-c", f"set -euxo pipefail\n{text}"],
         cwd=directory,
-        env={**os.environ, "PYTHONPATH": str(clone), "TAUFLOW_TRACKER": "off"},
+        env={**os.environ, "PYTHONPATH": str(clone), "TAUFLOW_TRACKER": "off", **environment},
         capture_output=True,
         text=True,
         check=False,

@@ -51,11 +51,11 @@ class Command:
 
 def commands(program: str) -> list[Command]:
     """Every call of a program that stands on a line of its own, or in backticks, on any page."""
-    found = []
+    lines = []
     for page in PAGES:
         for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), start=1):
             for text, whole in ((line.strip(), True), *((text, False) for text in re.findall(r"`([^`]+)`", line))):
                 for part in re.split(r" && |; | \| ", text.partition(" # ")[0]):
                     if part.startswith(f"{program} "):
-                        found.append(Command(page, number, tuple(shlex.split(part)[1:]), whole))
-    return found
+                        lines.append(Command(page, number, tuple(shlex.split(part)[1:]), whole))
+    return lines

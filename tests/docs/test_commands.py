@@ -13,7 +13,7 @@ import yaml
 from pipeline.config import load_parameters
 from pipeline.tasks.registry import TaskDefinition
 from tauflow.cli import app
-from tauflow.composition import compose
+from tauflow.dvc.composition import compose
 from tests.conftest import ROOT
 from tests.docs.pages import PAGES, Block, Command, blocks, commands
 
@@ -45,16 +45,16 @@ def test_tauflow_understands(shown: Command) -> None:
 
 
 def overrides() -> list[tuple[str, tuple[str, ...]]]:
-    """What pages pass to ``tauflow compose`` and to ``dvc exp run -S``, one set for each value of a sweep's list."""
-    found = []
+    """Return the overrides on pages for ``tauflow compose`` and ``dvc exp run -S``, a set per value of a sweep."""
+    keys = []
     for command in commands("tauflow"):
         if command.words[0] == "compose":
-            found.append((str(command), command.words[1:]))
+            keys.append((str(command), command.words[1:]))
     for command in commands("dvc"):
         settings = [value for flag, value in zip(command.words, command.words[1:], strict=False) if flag == "-S"]
         if settings:
-            found.append((str(command), tuple(one_of(setting) for setting in settings)))
-    return [(where, given) for where, given in found if given and not any("KEY" in one for one in given)]
+            keys.append((str(command), tuple(one_of(setting) for setting in settings)))
+    return [(where, given) for where, given in keys if given and not any("KEY" in one for one in given)]
 
 
 def one_of(setting: str) -> str:

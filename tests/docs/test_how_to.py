@@ -6,6 +6,7 @@ import pytest
 
 from tests.docs.clone import CLONE, USE_THIS_ENVIRONMENT, run, script
 from tests.docs.pages import DOCS, blocks
+from tests.forks import ForkServer
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(3600)]
 
@@ -14,7 +15,7 @@ PAGES = ["add_a_paradigm", "add_a_regulariser", "add_a_task"]
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One clone for all pages, whose stages are shared: a page's files are in nobody else's way."""
+    """One clone for all pages, whose stages are shared: a page's files do not get in another's way."""
     directory = tmp_path_factory.mktemp("how_to")
     clone = directory / "tauflow"
     run(f"{CLONE} && cd tauflow && {USE_THIS_ENVIRONMENT}", directory, clone)
@@ -22,12 +23,12 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_step(page: str, clone: Path) -> None:
-    found = blocks(DOCS / "how_to" / f"{page}.md", "bash", "python", "yaml")
-    steps = [block for block in found if block.file or block.language != "yaml"]
+def test_every_step(page: str, clone: Path, forks: ForkServer) -> None:
+    actual = blocks(DOCS / "how_to" / f"{page}.md", "bash", "python", "yaml")
+    steps = [block for block in actual if block.file or block.language != "yaml"]
     assert any(block.file for block in steps)
     assert any(block.language == "bash" for block in steps)
-    run(f". .venv/bin/activate\n{script(steps)}", clone, clone)
+    run(f". .venv/bin/activate\n{script(steps)}", clone, clone, **forks.serve(clone))
 
 
 def test_all_how_tos_with_files_are_run() -> None:

@@ -14,12 +14,12 @@ from tests.conftest import ROOT
 from tests.docs.pages import DOCS
 
 GENERATED = DOCS / "reference" / "api"
-# Nobody listens there: whoever asks for anything on a network fails at once.
+# Nothing listens there, so any request to a network fails at once.
 NOWHERE = "http://127.0.0.1:9"
 
 
 class Links(HTMLParser):
-    """What a page loads, what it links to, and the anchors and equations that it has."""
+    """The resources, links, anchors and equations of a page."""
 
     def __init__(self, page: Path) -> None:
         super().__init__()
@@ -102,4 +102,5 @@ def test_equations_are_mathml(site: dict[Path, Links]) -> None:
 
 def test_what_follows_the_project_is_filled_in(site: dict[Path, Links]) -> None:
     assert any("tauflow-evaluate" in anchor for anchor in site[Path("docs/reference/command_line.html")].anchors)
-    assert {"finetune", "search-addition"} <= site[Path("docs/reference/parameters.html")].anchors
+    sections = site[Path("docs/reference/parameters.html")].anchors
+    assert {"finetune", "search-addition", "paradigm-name-merging-modifiers-position"} <= sections

@@ -7,14 +7,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipeline.config import EvaluationSettings
 from pipeline.editing import TaskVector
 from pipeline.editing.spaces import EditSpace, Subset, WeightSpace, edits_at_once
 from pipeline.errors import UserError
+from pipeline.images import LabelledImages
 from pipeline.models.encoders import ImageEncoder
 from pipeline.models.registry import ModelDefinition
-from pipeline.tasks import LabelledImages
 
 CPU = torch.device("cpu")
+SETTINGS = EvaluationSettings(batch_size=7, directions=2, edits=1)
 EDITS = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.3, 0.3, 0.3], [0.0, -0.7, 0.0], [2.0, -1.5, 0.1]])
 
 EncoderFactory = Callable[[], ImageEncoder]
@@ -35,7 +37,7 @@ def batches(make_images: Callable[..., LabelledImages]) -> list[Tensor]:
 
 @pytest.fixture
 def space(make_encoder: EncoderFactory, vectors: list[TaskVector]) -> WeightSpace:
-    return WeightSpace(make_encoder(), vectors, CPU)
+    return WeightSpace(make_encoder(), vectors, CPU, SETTINGS)
 
 
 def exact_embeddings(
@@ -59,9 +61,9 @@ def weights_of(space: WeightSpace) -> dict[str, Tensor]:
 
 
 def assert_at(space: WeightSpace, base: dict[str, Tensor]) -> None:
-    found = weights_of(space)
-    assert found.keys() == base.keys()
-    assert all(torch.equal(found[name], tensor) for name, tensor in base.items())
+    weights = weights_of(space)
+    assert weights.keys() == base.keys()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in base.items())
 
 
 @pytest.mark.parametrize(("device", "parameters", "expected"), [("cpu", 10, 1), ("cuda", 10, 16), ("cuda", 10**8, 1)])
@@ -80,7 +82,7 @@ def test_embeddings_equal_those_of_the_edited_model(
     tiny_definition: ModelDefinition,
 ) -> None:
     seen = []
-    space = WeightSpace(make_encoder(), vectors, CPU, at_once)
+    space = WeightSpace(make_encoder(), vectors, CPU, SETTINGS.model_copy(update={"edits": at_once}))
     for edit, batch, embeddings in space.embeddings(EDITS, batches):
         expected = exact_embeddings(make_encoder(), tiny_definition, vectors, EDITS[edit], batches[batch])
         error = (embeddings.double() - expected).norm() / expected.norm()
@@ -89,23 +91,25 @@ def test_embeddings_equal_those_of_the_edited_model(
     assert sorted(seen) == [(edit, batch) for edit in range(len(EDITS)) for batch in range(2)]
 
 
-def test_what_no_vector_moves_is_shared_by_edits_at_once(
+def test_simultaneous_edits_share_unmoved_tensors(
     vectors: list[TaskVector], batches: list[Tensor], make_encoder: EncoderFactory, base: dict[str, Tensor]
 ) -> None:
     edits = torch.tensor([[0.5], [-1.0], [0.0]])
-    alone, together = (WeightSpace(make_encoder(), vectors[1:2], CPU, at_once) for at_once in (1, 3))
+    alone, together = (
+        WeightSpace(make_encoder(), vectors[1:2], CPU, SETTINGS.model_copy(update={"edits": edits})) for edits in (1, 3)
+    )
     expected = {(edit, batch): e for edit, batch, e in alone.embeddings(edits, batches)}
-    found = {(edit, batch): e for edit, batch, e in together.embeddings(edits, batches)}
-    assert found.keys() == expected.keys()
+    by_edit = {(edit, batch): e for edit, batch, e in together.embeddings(edits, batches)}
+    assert by_edit.keys() == expected.keys()
     for key, embeddings in expected.items():
-        torch.testing.assert_close(found[key], embeddings, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(by_edit[key], embeddings, rtol=1e-4, atol=1e-5)
     assert_at(together, base)
     assert torch.backends.mha.get_fastpath_enabled()
 
 
 def test_edits_differ(space: WeightSpace, batches: list[Tensor]) -> None:
-    found = {edit: embeddings for edit, _, embeddings in space.embeddings(EDITS, batches[:1])}
-    distances = [(found[a] - found[b]).norm().item() for a in found for b in found if a < b]
+    by_edit = {edit: embeddings for edit, _, embeddings in space.embeddings(EDITS, batches[:1])}
+    distances = [(by_edit[a] - by_edit[b]).norm().item() for a in by_edit for b in by_edit if a < b]
     assert min(distances) > 1e-2
 
 
@@ -180,26 +184,26 @@ def test_encoder_needs_no_gradients(space: WeightSpace) -> None:
 def test_vector_of_another_architecture(make_encoder: EncoderFactory, vectors: list[TaskVector]) -> None:
     foreign = TaskVector({"conv9.weight": torch.ones(2)}, vectors[0].provenance)
     with pytest.raises(UserError, match=r"^task vector tiny/standard/digits: θ₀ has no tensor 'conv9.weight'"):
-        WeightSpace(make_encoder(), [vectors[0], foreign], CPU)
+        WeightSpace(make_encoder(), [vectors[0], foreign], CPU, SETTINGS)
 
 
 def test_vector_of_another_shape(make_encoder: EncoderFactory, vectors: list[TaskVector]) -> None:
     """A shape that would broadcast, so that torch itself would not object."""
     foreign = TaskVector({"proj": torch.ones(1, 1)}, vectors[0].provenance)
     with pytest.raises(UserError, match=r"θ₀ has no tensor 'proj' of shape \[1, 1\]$"):
-        WeightSpace(make_encoder(), [foreign], CPU)
+        WeightSpace(make_encoder(), [foreign], CPU, SETTINGS)
 
 
 def test_a_subset_leaves_the_other_vectors_out(
     space: WeightSpace, make_encoder: EncoderFactory, vectors: list[TaskVector], batches: list[Tensor]
 ) -> None:
     """In an order of its own; the same as a space that never had the rest."""
-    of_some = WeightSpace(make_encoder(), [vectors[2], vectors[0]], CPU)
+    of_some = WeightSpace(make_encoder(), [vectors[2], vectors[0]], CPU, SETTINGS)
     edits = torch.tensor([[0.0, 0.0], [0.5, -1.0], [1.0, 0.0]])
-    found = Subset(space, [2, 0])
-    assert found.size == 2
+    subset = Subset(space, [2, 0])
+    assert subset.size == 2
     for (edit, batch, expected), (*same, embedded) in zip(
-        of_some.embeddings(edits, batches), found.embeddings(edits, batches), strict=True
+        of_some.embeddings(edits, batches), subset.embeddings(edits, batches), strict=True
     ):
         assert same == [edit, batch]
         torch.testing.assert_close(embedded, expected)

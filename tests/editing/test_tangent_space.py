@@ -8,13 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from pipeline.config import EvaluationSettings
 from pipeline.editing import TaskVector
 from pipeline.editing.spaces import TangentSpace, _factorise
+from pipeline.images import LabelledImages
 from pipeline.models.encoders import ImageEncoder
 from pipeline.tangent import GenericTangent
-from pipeline.tasks import LabelledImages
 
 CPU = torch.device("cpu")
+SETTINGS = EvaluationSettings(batch_size=7, directions=2, edits=1)
 GRID = [0.05 * i for i in range(21)]
 VectorFactory = Callable[..., TaskVector]
 
@@ -64,19 +66,21 @@ def test_every_edit_equals_its_own_propagation(
     make_images: Callable[..., LabelledImages],
     edits: str,
 ) -> None:
-    """In as few directions as there are lines, or task vectors in use, whichever are fewer; once per batch."""
+    """In as few directions as there are lines, or task vectors in use, the smaller number; once per batch."""
     rows, directions = EDITS[edits]
     coefficients = torch.tensor(rows, dtype=torch.float32)
     images = torch.from_numpy(make_images(5).images)
     batches = [images[:3], images[3:]]
-    space = TangentSpace(make_encoder(), vectors, CPU)
+    space = TangentSpace(make_encoder(), vectors, CPU, SETTINGS)
     spy = Spy(space)
-    found = [(edit, batch, e.clone()) for edit, batch, e in space.embeddings(coefficients, batches)]
-    assert sorted((edit, batch) for edit, batch, _ in found) == [(i, j) for i in range(len(rows)) for j in range(2)]
+    propagated = [(edit, batch, e.clone()) for edit, batch, e in space.embeddings(coefficients, batches)]
+    assert sorted((edit, batch) for edit, batch, _ in propagated) == [
+        (i, j) for i in range(len(rows)) for j in range(2)
+    ]
     assert spy.directions == ([directions] * 2 if directions else [])
 
     reference = make_encoder().requires_grad_(False)
-    for edit, batch, embedded in found:
+    for edit, batch, embedded in propagated:
         direction = {name: torch.zeros(1, *p.shape) for name, p in reference.visual.named_parameters()}
         for coefficient, vector in zip(rows[edit], vectors, strict=True):
             for name, tensor in vector.tensors.items():
@@ -91,7 +95,7 @@ def test_no_edit_is_the_encoder_itself(
     make_images: Callable[..., LabelledImages],
 ) -> None:
     images = torch.from_numpy(make_images(4).images)
-    space = TangentSpace(make_encoder(), [make_vector(0)], CPU)
+    space = TangentSpace(make_encoder(), [make_vector(0)], CPU, SETTINGS)
     ((_, _, embedded),) = space.embeddings(torch.zeros(1, 1), [images])
     torch.testing.assert_close(embedded, make_encoder().requires_grad_(False)(images), rtol=1e-5, atol=1e-6)
 
@@ -115,7 +119,7 @@ def test_factors_of_coefficients(coefficients: Tensor) -> None:
     weights, directions = _factorise(coefficients)
     torch.testing.assert_close(weights @ directions, coefficients, rtol=1e-5, atol=1e-6)
     assert bool(directions.ne(0).any(dim=1).all())  # none is propagated for nothing
-    # No fewer than can be, and no more than there are task vectors in use.
+    # As few as possible, and at most as many as there are task vectors in use.
     assert torch.linalg.matrix_rank(coefficients) <= len(directions) <= coefficients.ne(0).any(dim=0).sum()
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from pipeline.analysis.geometry import cosine_matrix
 from pipeline.editing import TaskVector, read_task_vector, sum_vectors, write_task_vector
 from pipeline.errors import UserError
-from pipeline.files import read_arrays, write_arrays
+from pipeline.io.arrays import read_arrays, write_arrays
 from pipeline.models.checkpoints import Provenance
 
 # beartype, which checks the constructor in tests, looks at a random item of a mapping.
@@ -45,8 +45,8 @@ bases = st.fixed_dictionaries(
 
 def flat(tensors: dict[str, Tensor] | TaskVector) -> np.ndarray:
     """All tensors in one float64 array; those that a vector lacks are zero."""
-    found = tensors.tensors if isinstance(tensors, TaskVector) else tensors
-    parts = [found[n].double().numpy() if n in found else np.zeros(SHAPES[n]) for n in sorted(SHAPES)]
+    mapping = tensors.tensors if isinstance(tensors, TaskVector) else tensors
+    parts = [mapping[n].double().numpy() if n in mapping else np.zeros(SHAPES[n]) for n in sorted(SHAPES)]
     return np.concatenate([part.reshape(-1) for part in parts])
 
 
@@ -158,7 +158,7 @@ def test_a_task_vector_leads_from_base_to_tuned(base: dict[str, Tensor], tuned: 
     np.testing.assert_array_equal(flat(vector.apply(base, 0.0)), flat(base))
 
 
-def test_between_takes_only_what_was_trained() -> None:
+def test_between_takes_only_trained_tensors() -> None:
     base = {"a": torch.ones(2), "b": torch.ones(3)}
     vector = TaskVector.between(base, {"b": torch.full((3,), 4.0)}, ORIGIN)
     assert {name: tensor.tolist() for name, tensor in vector.tensors.items()} == {"b": [3, 3, 3]}
@@ -211,20 +211,20 @@ def test_shapes_must_agree(combine: Callable[[TaskVector, TaskVector], object]) 
 
 def test_combination_names_all_it_was_made_of() -> None:
     a = vector_of("signs")
-    b = TaskVector(a.tensors, replace(ORIGIN, tasks=("digits",), paradigm="ntk"))
+    b = TaskVector(a.tensors, replace(ORIGIN, tasks=("digits",), recipe="ntk"))
     total = sum_vectors([a, b, a * 2.0])
     assert total.provenance.tasks == ("digits", "signs")
-    assert total.provenance.paradigm == "ntk+standard"
+    assert total.provenance.recipe == "ntk+standard"
     assert total.provenance.base_sha256 == a.provenance.base_sha256
 
 
 @pytest.mark.parametrize(
     ("tuned", "text"),
     [
-        ({"y": torch.ones(2)}, "'y' does not exist"),
-        ({"x": torch.ones(3)}, "'x' does not exist in θ₀ with this shape"),
-        ({"x": torch.tensor([1.0, torch.nan])}, "'x' holds NaN"),
-        ({"x": torch.tensor([1.0, torch.inf])}, "'x' holds NaN or infinity"),
+        ({"y": torch.ones(2)}, r"θ₀ has no tensor 'y' of shape \[2\]$"),
+        ({"x": torch.ones(3)}, r"θ₀ has no tensor 'x' of shape \[3\]$"),
+        ({"x": torch.tensor([1.0, torch.nan])}, "'x' has NaN"),
+        ({"x": torch.tensor([1.0, torch.inf])}, "'x' has NaN or infinite values"),
     ],
 )
 def test_tuned_weights_that_give_no_vector(tuned: dict[str, Tensor], text: str) -> None:
@@ -247,12 +247,12 @@ def test_apply_to_another_shape() -> None:
 def test_vector_comes_back(tmp_path_factory: pytest.TempPathFactory, vector: TaskVector) -> None:
     path = tmp_path_factory.mktemp("vectors") / "v.safetensors"
     write_task_vector(path, vector)
-    found = read_task_vector(path)
-    assert found.provenance == vector.provenance
-    assert found.tensors.keys() == vector.tensors.keys()
+    restored = read_task_vector(path)
+    assert restored.provenance == vector.provenance
+    assert restored.tensors.keys() == vector.tensors.keys()
     for name, tensor in vector.tensors.items():
-        assert found.tensors[name].shape == tensor.shape
-        assert torch.equal(found.tensors[name], tensor)
+        assert restored.tensors[name].shape == tensor.shape
+        assert torch.equal(restored.tensors[name], tensor)
 
 
 @pytest.fixture
@@ -265,10 +265,10 @@ def stored(tmp_path: Path) -> Path:
 def test_metadata_says_where_a_vector_comes_from(stored: Path) -> None:
     _, metadata = read_arrays(stored)
     assert metadata == {
-        "format_version": 1,
+        "format_version": 2,
         "model": "tiny",
         "tasks": ["digits"],
-        "paradigm": "standard",
+        "recipe": "standard",
         "space": "weight",
         "base_sha256": "a" * 64,
         "seed": 0,
@@ -279,7 +279,7 @@ def test_metadata_says_where_a_vector_comes_from(stored: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"format_version": 2}, "format version is 2, this Tauflow reads 1"),
+        ({"format_version": 3}, "format version is 3, this Tauflow reads 1 and 2"),
         ({"format_version": None}, "format version is None"),
         ({"colour": "red"}, "colour"),
     ],
@@ -289,7 +289,7 @@ def test_other_formats(change: dict[str, object], text: str, stored: Path) -> No
     write_arrays(stored, arrays, {**metadata, **change})
     with pytest.raises(UserError, match=text) as error:
         read_task_vector(stored)
-    assert str(error.value).startswith(f"{stored}: no checkpoint or task vector: ")
+    assert str(error.value).startswith(f"{stored}: not a checkpoint or task vector: ")
     assert "\n" not in str(error.value)
 
 
@@ -307,3 +307,14 @@ def test_truncated_file(stored: Path) -> None:
     with pytest.raises(UserError, match="damaged") as error:
         read_task_vector(stored)
     assert str(error.value).startswith(f"{stored}: ")
+
+
+def test_vectors_that_combine_are_checked_without_a_sum(make_vector: Callable[..., TaskVector]) -> None:
+    vector, other = make_vector(0), make_vector(1, part="attn")
+    vector.check_combines(other)
+    foreign = TaskVector(other.tensors, replace(other.provenance, base_sha256="b" * 64))
+    with pytest.raises(UserError, match=r"^task vectors of different θ₀ cannot be combined: "):
+        vector.check_combines(foreign)
+    reshaped = TaskVector({name: tensor[None] for name, tensor in other.tensors.items()}, other.provenance)
+    with pytest.raises(UserError, match=r"tensor 'transformer\.resblocks\.0\.attn.* differs in shape$"):
+        vector.check_combines(reshaped)

@@ -8,14 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipeline.config import EvaluationSettings
 from pipeline.editing import TaskVector
 from pipeline.editing.spaces import EditSpace, WeightSpace
 from pipeline.errors import UserError
-from pipeline.evaluation import Benchmark, Predictions, predict, read_correct, write_correct
-from pipeline.evaluation.prediction import NO_CLASS
+from pipeline.evaluation.correctness import read_correct, write_correct
+from pipeline.evaluation.prediction import NO_CLASS, Benchmark, Predictions, predict
+from pipeline.images import LabelledImages
 from pipeline.models.encoders import ImageEncoder
 from pipeline.models.heads import Head
-from pipeline.tasks import LabelledImages
 
 CPU = torch.device("cpu")
 ImageFactory = Callable[..., LabelledImages]
@@ -29,6 +30,7 @@ class PixelSpace:
     base: Tensor
     moves: list[Tensor]
     device: torch.device = CPU
+    batch_size: int = 5
     asked: list[tuple[int, int]] = field(default_factory=list)
 
     @property
@@ -77,21 +79,22 @@ EDITS = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.5, -0.5], [-2.0, 1.0]])
 
 @pytest.mark.parametrize("batch_size", [1, 5, 12, 100])
 def test_predictions_equal_brute_force(space: PixelSpace, benchmarks: list[Benchmark], batch_size: int) -> None:
-    found = predict(space, EDITS, benchmarks, batch_size, "test")
-    assert found.keys() == {"a", "b"}
+    space.batch_size = batch_size
+    predicted = predict(space, EDITS, benchmarks, "test")
+    assert predicted.keys() == {"a", "b"}
     for benchmark in benchmarks:
-        predictions = found[benchmark.task]
+        predictions = predicted[benchmark.task]
         expected = [brute_force(space, edit, benchmark) for edit in EDITS]
         np.testing.assert_array_equal(predictions.predicted, expected)
         np.testing.assert_array_equal(predictions.labels, benchmark.labels)
         right = [[p == t for p, t in zip(row, predictions.labels, strict=True)] for row in expected]
         np.testing.assert_array_equal(predictions.correct(), right)
         np.testing.assert_allclose(predictions.accuracy(), [sum(row) / len(row) for row in right])
-    assert len({tuple(found["b"].predicted[edit]) for edit in range(len(EDITS))}) > 2
+    assert len({tuple(predicted["b"].predicted[edit]) for edit in range(len(EDITS))}) > 2
 
 
 def test_each_image_is_embedded_once_per_edit(space: PixelSpace, benchmarks: list[Benchmark]) -> None:
-    predict(space, EDITS, benchmarks, 5, "test")
+    predict(space, EDITS, benchmarks, "test")
     batches = 2 + 3
     assert sorted(space.asked) == [(edit, batch) for edit in range(len(EDITS)) for batch in range(batches)]
 
@@ -101,11 +104,12 @@ def test_real_model(
     make_vector: Callable[..., TaskVector],
     make_images: ImageFactory,
     make_head: HeadFactory,
+    evaluation: EvaluationSettings,
 ) -> None:
     """Against a model with the edited weights loaded, image by image."""
     vectors = [make_vector(0), make_vector(1, part="mlp")]
     benchmark = Benchmark.of_images("a", make_images(6, classes=3), make_head(3))
-    found = predict(WeightSpace(make_encoder(), vectors, CPU), EDITS, [benchmark], 4, "test")["a"]
+    predictions = predict(WeightSpace(make_encoder(), vectors, CPU, evaluation), EDITS, [benchmark], "test")["a"]
     for row, edit in enumerate(EDITS.tolist()):
         encoder = make_encoder()
         weights = dict(encoder.visual.state_dict())
@@ -115,7 +119,7 @@ def test_real_model(
         with torch.no_grad():
             embeddings = [encoder(torch.from_numpy(image)[None])[0] for image in benchmark.inputs]
         expected = [int((benchmark.head.weight @ embedding).argmax()) for embedding in embeddings]
-        assert found.predicted[row].tolist() == expected
+        assert predictions.predicted[row].tolist() == expected
 
 
 @pytest.mark.parametrize("broken", [torch.nan, torch.inf, -torch.inf])
@@ -127,10 +131,10 @@ def test_embedding_that_is_no_number_predicts_no_class(
     space.moves[1][1:] = 0  # one feature of five is enough
     edits_without = edits[:, :1]
     clean = PixelSpace(space.base, space.moves[:1])
-    found = predict(clean, edits_without, benchmarks, 5, "test")
-    broken_found = predict(space, edits[1:], benchmarks, 5, "test")
+    predictions = predict(clean, edits_without, benchmarks, "test")
+    broken_found = predict(space, edits[1:], benchmarks, "test")
     for task in ("a", "b"):
-        assert (found[task].predicted >= 0).all()
+        assert (predictions[task].predicted >= 0).all()
         assert (broken_found[task].predicted == NO_CLASS).all()
         assert not broken_found[task].correct().any()
         assert broken_found[task].accuracy().tolist() == [0]
@@ -142,7 +146,7 @@ def test_no_class_is_never_correct() -> None:
 
 
 def test_label_beyond_the_head(make_images: ImageFactory, make_head: HeadFactory) -> None:
-    with pytest.raises(UserError, match=r"^task a: label 3 but its head has only 3 classes"):
+    with pytest.raises(UserError, match=r"^task a: label 3, but its head has only 3 classes"):
         Benchmark.of_images("a", make_images(8, classes=4), make_head(3))
 
 
@@ -154,9 +158,9 @@ def test_correctness_comes_back(tmp_path_factory: pytest.TempPathFactory) -> Non
     path = tmp_path_factory.mktemp("correct") / "c.safetensors"
     tuned, alpha_1 = {"a": np.array([True, False]), "b": np.array([True])}, {"a": np.array([False, False])}
     write_correct(path, {"tuned": tuned, "alpha_1": alpha_1}, {"model": "tiny"})
-    found = read_correct(path, "tuned")
-    assert {task: c.tolist() for task, c in found.items()} == {"a": [True, False], "b": [True]}
+    correct = read_correct(path, "tuned")
+    assert {task: c.tolist() for task, c in correct.items()} == {"a": [True, False], "b": [True]}
     assert {task: c.tolist() for task, c in read_correct(path, "alpha_1").items()} == {"a": [False, False]}
-    with pytest.raises(UserError, match="holds no 'tune' results") as error:
+    with pytest.raises(UserError, match="has no results for 'tune'") as error:
         read_correct(path, "tune")
     assert str(error.value).startswith(f"{path}: ")

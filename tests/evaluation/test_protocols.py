@@ -1,4 +1,4 @@
-"""What is reported: which edits each benchmark evaluates, and the rows it becomes."""
+"""The reported numbers: the edits that each benchmark evaluates, and the rows of the results."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config import IntervalSettings
+from pipeline.config import EvaluationSettings, IntervalSettings
 from pipeline.editing import TaskVector, sum_vectors
 from pipeline.editing.spaces import WeightSpace
 from pipeline.errors import UserError
-from pipeline.evaluation import Benchmark
+from pipeline.evaluation.prediction import Benchmark
 from pipeline.evaluation.protocols import (
     evaluate_addition,
     evaluate_negation,
@@ -20,12 +20,12 @@ from pipeline.evaluation.protocols import (
     measure_negation,
     measure_normalised,
 )
+from pipeline.images import LabelledImages
 from pipeline.measurements import MEAN, Measurement, Recorder, Setting
 from pipeline.models.encoders import ImageEncoder
 from pipeline.models.heads import Head
-from pipeline.tasks import LabelledImages
 
-RECORDER = Recorder("tiny", "standard", 3)
+RECORDER = Recorder("tiny", 3, paradigm="standard")
 TASKS = ("a", "b", "c")
 ALPHAS: dict[Setting, float] = {"tuned": 0.35, "alpha_1": 1.0}
 
@@ -45,13 +45,15 @@ def benchmarks(make_images: Callable[..., LabelledImages], make_head: Callable[.
 
 
 @pytest.fixture(scope="module")
-def space(make_encoder: Callable[[], ImageEncoder], vectors: list[TaskVector]) -> WeightSpace:
-    return WeightSpace(make_encoder(), vectors, torch.device("cpu"))
+def space(
+    make_encoder: Callable[[], ImageEncoder], vectors: list[TaskVector], evaluation: EvaluationSettings
+) -> WeightSpace:
+    return WeightSpace(make_encoder(), vectors, torch.device("cpu"), evaluation)
 
 
 @pytest.fixture(scope="module")
 def correct_with(make_encoder: Callable[[], ImageEncoder]) -> Callable[[TaskVector | None, Benchmark], list[bool]]:
-    """Which images a fresh model moved by a vector classifies correctly."""
+    """Return the correctness per image of a fresh model moved by a vector."""
 
     def correct(vector: TaskVector | None, benchmark: Benchmark) -> list[bool]:
         encoder = make_encoder()
@@ -70,7 +72,7 @@ Correct = Callable[[TaskVector | None, Benchmark], list[bool]]
 def test_single_task_and_zero_shot(
     space: WeightSpace, vectors: list[TaskVector], benchmarks: list[Benchmark], correct_with: Correct
 ) -> None:
-    zero_shot, single = evaluate_single_task(space, benchmarks, 8)
+    zero_shot, single = evaluate_single_task(space, benchmarks)
     assert list(zero_shot) == [*TASKS, "control"]
     assert list(single) == list(TASKS)
     for position, benchmark in enumerate(benchmarks):
@@ -84,21 +86,21 @@ def test_addition(
     space: WeightSpace, vectors: list[TaskVector], benchmarks: list[Benchmark], correct_with: Correct
 ) -> None:
     alphas: dict[Setting, list[float]] = {setting: [alpha] * 3 for setting, alpha in ALPHAS.items()}
-    found = evaluate_addition(space, {**alphas, "per_task": [0.4, 0.0, 0.9]}, benchmarks[:3], 8)
-    assert list(found) == ["tuned", "alpha_1", "per_task"]
+    measured = evaluate_addition(space, {**alphas, "per_task": [0.4, 0.0, 0.9]}, benchmarks[:3])
+    assert list(measured) == ["tuned", "alpha_1", "per_task"]
     sums: dict[Setting, TaskVector] = {setting: sum_vectors(vectors) * alpha for setting, alpha in ALPHAS.items()}
     sums["per_task"] = vectors[0] * 0.4 + vectors[2] * 0.9
     for setting, total in sums.items():
         for benchmark in benchmarks[:3]:
-            assert found[setting][benchmark.task].tolist() == correct_with(total, benchmark)
+            assert measured[setting][benchmark.task].tolist() == correct_with(total, benchmark)
 
 
 def test_negation(
     space: WeightSpace, vectors: list[TaskVector], benchmarks: list[Benchmark], correct_with: Correct
 ) -> None:
-    found = evaluate_negation(space, ALPHAS, 1, benchmarks[1], benchmarks[3], 8)
+    measured = evaluate_negation(space, ALPHAS, 1, benchmarks[1], benchmarks[3])
     for setting, alpha in ALPHAS.items():
-        target, control = found[setting]
+        target, control = measured[setting]
         assert target.tolist() == correct_with(vectors[1] * -alpha, benchmarks[1])
         assert control.tolist() == correct_with(vectors[1] * -alpha, benchmarks[3])
 
@@ -108,7 +110,7 @@ def bools(text: str) -> np.ndarray:
 
 
 def keys(rows: Sequence[Measurement]) -> list[tuple[str, str, str, str]]:
-    return [(row.benchmark, row.setting, row.task, row.metric) for row in rows]
+    return [(row.benchmark, row.setting, row.task or row.scope, row.metric) for row in rows]
 
 
 def assert_sound(rows: Sequence[Measurement]) -> None:
@@ -159,9 +161,9 @@ def test_equal_control_results_give_no_narrower_mean(intervals: IntervalSettings
     """Three edits that agree on every control image are one measurement, not three."""
     control = {str(task): bools("1110" * 25) for task in TASKS}
     rows = measure_negation(RECORDER, "tuned", control, control, intervals)
-    found = {row.task: row for row in rows if row.metric == "control"}
-    assert (found[MEAN].ci_low, found[MEAN].ci_high) == (found["a"].ci_low, found["a"].ci_high)
-    targets = {row.task: row for row in rows if row.metric == "target"}
+    controls = {row.task or row.scope: row for row in rows if row.metric == "control"}
+    assert (controls[MEAN].ci_low, controls[MEAN].ci_high) == (controls["a"].ci_low, controls["a"].ci_high)
+    targets = {row.task or row.scope: row for row in rows if row.metric == "target"}
     assert width(targets[MEAN]) < 0.7 * width(targets["a"])  # which are images of three tasks
 
 
@@ -169,7 +171,7 @@ def test_opposite_control_results_cancel(intervals: IntervalSettings) -> None:
     """If one edit is right wherever the other is wrong, their mean is the same on every resample."""
     control = {"a": bools("1110" * 25), "b": ~bools("1110" * 25)}
     rows = measure_negation(RECORDER, "tuned", control, control, intervals)
-    mean = next(row for row in rows if row.metric == "control" and row.task == MEAN)
+    mean = next(row for row in rows if row.metric == "control" and row.scope == MEAN)
     assert (mean.ci_low, mean.value, mean.ci_high) == pytest.approx((0.5, 0.5, 0.5))
 
 

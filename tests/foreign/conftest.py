@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.files import fingerprint
+from pipeline.io.arrays import fingerprint
 from pipeline.models.encoders import ImageEncoder, build_clip
 from pipeline.models.registry import ModelDefinition
 
@@ -82,7 +82,7 @@ def encoder(origin: nn.Module, tiny_definition: ModelDefinition) -> ImageEncoder
 
 @pytest.fixture(scope="session")
 def tau(encoder: ImageEncoder) -> dict[str, Tensor]:
-    """What the fine-tuning of another project moved: everything but the projection."""
+    """The tensors that another project's fine-tuning moved: everything but the projection."""
     random = torch.Generator().manual_seed(2)
     state = encoder.visual.state_dict()
     return {n: 0.05 * torch.randn(t.shape, generator=random) for n, t in state.items() if n != "proj"}
@@ -100,7 +100,7 @@ def tuned(origin: nn.Module, tau: dict[str, Tensor]) -> nn.Module:
 
 @pytest.fixture
 def pickled(tmp_path: Path) -> Callable[[nn.Module], Path]:
-    """Saves a CLIP as task_vectors do: a pickled module of a class that nobody has afterwards."""
+    """Saves a CLIP as task_vectors do: a pickled module of a class that does not exist afterwards."""
 
     def save(clip: nn.Module) -> Path:
         module = sys.modules[THEIRS] = ModuleType(THEIRS)

@@ -1,4 +1,4 @@
-"""What is exported, the stock libraries load; and they embed as we do."""
+"""The stock libraries load exported models, and their embeddings equal ours."""
 
 import copy
 from collections.abc import Callable
@@ -10,6 +10,7 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
@@ -25,6 +26,12 @@ TEXTS = ["a photo of a zebra", "The two cats, 12 of them", ""]
 activations = pytest.mark.parametrize("quick_gelu", [True, False])
 
 
+def towers(clip: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    state = clip.state_dict()
+    image = {n.removeprefix("visual."): t for n, t in state.items() if n.startswith("visual.")}
+    return image, {n: t for n, t in state.items() if not n.startswith("visual.")}
+
+
 @pytest.fixture
 def exported(define: Callable, clip_of: Callable, tmp_path: Path) -> Callable[..., tuple[nn.Module, ModelDefinition]]:
     """Writes a random CLIP into the test's folder."""
@@ -32,9 +39,7 @@ def exported(define: Callable, clip_of: Callable, tmp_path: Path) -> Callable[..
     def write(form: Format, name: str, **changes: object) -> tuple[nn.Module, ModelDefinition]:
         definition = define(name, **changes)
         clip = clip_of(definition)
-        state = clip.state_dict()
-        image = {n.removeprefix("visual."): t for n, t in state.items() if n.startswith("visual.")}
-        text = {n: t for n, t in state.items() if not n.startswith("visual.")}
+        image, text = towers(clip)
         write_clip(tmp_path, form, definition, image, text)
         return clip.double(), definition
 
@@ -52,8 +57,8 @@ def test_open_clip_loads_it(quick_gelu: bool, exported: Callable, x: torch.Tenso
     """By its architecture's name and the file, and as a folder that says everything."""
     clip, definition = exported("open_clip", f"ViT-open-{quick_gelu}", quick_gelu=quick_gelu)
     file = str(tmp_path / "open_clip_model.safetensors")
-    made: Any = open_clip.create_model_and_transforms(f"local-dir:{tmp_path}")
-    folder, _, preprocess = made
+    model_and_transforms: Any = open_clip.create_model_and_transforms(f"local-dir:{tmp_path}")
+    folder, _, preprocess = model_and_transforms
     tokens = open_clip.get_tokenizer(definition.architecture)(TEXTS)
     by_name: Any = open_clip.create_model(definition.architecture, pretrained=file)
     for loaded in (by_name.eval().double(), folder.eval().double()):
@@ -68,8 +73,8 @@ def test_open_clip_loads_it(quick_gelu: bool, exported: Callable, x: torch.Tenso
 @torch.no_grad()
 def test_hugging_face_loads_it(quick_gelu: bool, exported: Callable, x: torch.Tensor, tmp_path: Path) -> None:
     clip, definition = exported("huggingface", f"ViT-hf-{quick_gelu}", quick_gelu=quick_gelu)
-    made: Any = CLIPModel.from_pretrained(tmp_path, output_loading_info=True)
-    theirs, unknown = made
+    loaded: Any = CLIPModel.from_pretrained(tmp_path, output_loading_info=True)
+    theirs, unknown = loaded
     assert not any(unknown.values()), unknown
     theirs = theirs.eval().double()
     torch.testing.assert_close(theirs.get_image_features(x).pooler_output, clip.encode_image(x), atol=1e-10, rtol=0)
@@ -91,10 +96,10 @@ def test_hugging_face_loads_it(quick_gelu: bool, exported: Callable, x: torch.Te
 
 def test_what_hugging_face_gets_can_be_imported_again(exported: Callable, tmp_path: Path) -> None:
     clip, _ = exported("huggingface", "ViT-there-and-back")
-    found = image_encoder(read_foreign(tmp_path).tensors)
+    tensors = image_encoder(load_file(tmp_path / "model.safetensors"))
     expected = clip.get_submodule("visual").state_dict()
-    assert found.keys() == expected.keys()
-    assert all(tensor.double().equal(expected[name]) for name, tensor in found.items())
+    assert tensors.keys() == expected.keys()
+    assert all(tensor.double().equal(expected[name]) for name, tensor in tensors.items())
 
 
 @pytest.mark.parametrize("name", ["mini-clip", "ViT-B-32"])
@@ -138,4 +143,20 @@ def test_weights_are_written_in_float32(define: Callable, clip_of: Callable, tmp
     clip = copy.deepcopy(clip_of(definition)).half()
     text = {n: t for n, t in clip.state_dict().items() if not n.startswith("visual.")}
     write_clip(tmp_path, "open_clip", definition, clip.get_submodule("visual").state_dict(), text)
-    assert {tensor.dtype for tensor in read_foreign(tmp_path).tensors.values()} == {torch.float32}
+    assert {tensor.dtype for tensor in load_file(tmp_path / "open_clip_model.safetensors").values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("form", ["open_clip", "huggingface"])
+@pytest.mark.parametrize("tower", ["image", "text"])
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_not_exported(
+    number: float, tower: str, form: Format, define: Callable, clip_of: Callable, tmp_path: Path
+) -> None:
+    definition = define("ViT-not-finite")
+    image, text = ({n: t.clone() for n, t in part.items()} for part in towers(clip_of(definition)))
+    {"image": image, "text": text}[tower]["positional_embedding"][0, 0] = number
+    with pytest.raises(
+        UserError, match=f"^{tower} .*: tensor 'positional_embedding' holds NaN or infinity; it is not "
+    ):
+        write_clip(tmp_path, form, definition, image, text)
+    assert not list(tmp_path.iterdir())

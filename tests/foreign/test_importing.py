@@ -42,7 +42,7 @@ def prefixed(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def linearised(order: list[str], theta: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> dict[str, object]:
     """As tangent_task_arithmetic saves it: numbered parameters, those of θ and those of θ₀, and a name."""
     lists = {"params": theta, "params0": base}
-    numbered = {f"model.{key}.{i}": of[name] for key, of in lists.items() for i, name in enumerate(order)}
+    numbered = {f"model.{key}.{i}": names[name] for key, names in lists.items() for i, name in enumerate(order)}
     return {**numbered, "model_name": "ViT-B-32"}
 
 
@@ -87,21 +87,21 @@ def test_a_format_gives_the_task_vector(
     encoder: ImageEncoder,
 ) -> None:
     path = save(form, tuned)
-    found = imported(path, encoder)
-    assert found.vector.tensors.keys() == tau.keys()
-    for name, tensor in found.vector.tensors.items():
+    result = imported(path, encoder)
+    assert result.vector.tensors.keys() == tau.keys()
+    for name, tensor in result.vector.tensors.items():
         torch.testing.assert_close(tensor, tau[name], atol=1e-6, rtol=0)  # θ₀ + τ was rounded
-    assert found.unmoved == ["proj"]
-    assert found.absent == []
-    assert found.base_is_known == (form == "linearised")
-    assert not found.rounded
-    origin = found.vector.provenance
-    assert (origin.model, origin.paradigm, origin.tasks) == ("tiny", "theirs", ("digits",))
+    assert result.unmoved == ["proj"]
+    assert result.absent == []
+    assert result.base_is_known == (form == "linearised")
+    assert not result.rounded
+    origin = result.vector.provenance
+    assert (origin.model, origin.recipe, origin.tasks) == ("tiny", "theirs", ("digits",))
     assert origin.space == ("tangent" if form == "linearised" else "weight")
     assert origin.base_sha256 == encoder.sha256
     assert origin.imported_from == f"{path.name}, SHA-256 {read_foreign(path).sha256}"
     norm = sum(float(t.double().square().sum()) for t in encoder.visual.state_dict().values()) ** 0.5
-    assert found.relative_norm == pytest.approx(found.vector.norm() / norm)
+    assert result.relative_norm == pytest.approx(result.vector.norm() / norm)
 
 
 @pytest.mark.parametrize("quick_gelu", [True, False])
@@ -127,15 +127,15 @@ def test_a_vision_model_of_hugging_face_embeds_as_the_edited_encoder(
     theirs.save_pretrained(tmp_path)
     definition = define(f"ViT-like-theirs-{quick_gelu}", quick_gelu=quick_gelu)
     visual = clip_of(definition).get_submodule("visual")
-    found = imported(tmp_path, ImageEncoder(visual, definition, "a" * 64), quick_gelu)
-    assert found.absent == ([] if whole else ["proj"])
-    assert not found.unmoved
+    result = imported(tmp_path, ImageEncoder(visual, definition, "a" * 64), quick_gelu)
+    assert result.absent == ([] if whole else ["proj"])
+    assert not result.unmoved
 
     x = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     projection = theirs.visual_projection.weight.detach().T if whole else visual.proj
     with torch.no_grad():
         pooled = (theirs.vision_model if whole else theirs).double()(pixel_values=x).pooler_output
-        visual.load_state_dict(found.vector.apply(visual.state_dict()))
+        visual.load_state_dict(result.vector.apply(visual.state_dict()))
         torch.testing.assert_close(visual.double()(x), pooled @ projection.double(), atol=1e-5, rtol=1e-5)
 
 
@@ -166,9 +166,9 @@ def test_the_order_of_numbered_parameters_does_not_matter(
 
 def test_half_precision_is_said(tmp_path: Path, tuned: nn.Module, encoder: ImageEncoder) -> None:
     torch.save(tuned.half().state_dict(), tmp_path / "a.pt")
-    found = imported(tmp_path / "a.pt", encoder)
-    assert found.rounded
-    assert all(tensor.dtype == torch.float32 for tensor in found.vector.tensors.values())
+    result = imported(tmp_path / "a.pt", encoder)
+    assert result.rounded
+    assert all(tensor.dtype == torch.float32 for tensor in result.vector.tensors.values())
 
 
 def test_a_part_of_the_encoder_leaves_the_rest_at_the_base(
@@ -176,9 +176,9 @@ def test_a_part_of_the_encoder_leaves_the_rest_at_the_base(
 ) -> None:
     state = {n: t for n, t in tuned.state_dict().items() if n.startswith("visual.") and ".attn." in n}
     torch.save(state, tmp_path / "a.pt")
-    found = imported(tmp_path / "a.pt", encoder)
-    assert set(prefixed(dict(found.vector.tensors), "visual.")) == set(state)
-    assert set(found.absent) == encoder.visual.state_dict().keys() - found.vector.tensors.keys()
+    result = imported(tmp_path / "a.pt", encoder)
+    assert set(prefixed(dict(result.vector.tensors), "visual.")) == set(state)
+    assert set(result.absent) == encoder.visual.state_dict().keys() - result.vector.tensors.keys()
 
 
 def mistaken(kind: str, tuned: nn.Module, origin: nn.Module) -> dict[str, object]:
@@ -190,7 +190,13 @@ def mistaken(kind: str, tuned: nn.Module, origin: nn.Module) -> dict[str, object
         "another theta 0": linearised(names, theta, other),
         "params without an end": {k: v for k, v in linearised(names, theta, base).items() if k != "model.params.3"},
         "theta 0 itself": base,
-        "an unknown tensor": {**state, "visual.lora_A": torch.ones(2)},
+        "an unknown tensor": {**state, "visual.extra": torch.ones(2)},
+        "an adapter beside": {**state, "visual.lora_A": torch.ones(2)},
+        "an adapter alone": {"base_model.model.visual.transformer.resblocks.0.mlp.c_fc.lora_A.weight": torch.ones(2)},
+        "an adapter around": {n.replace("mlp.c_fc.", "mlp.c_fc.base_layer."): t for n, t in state.items()},
+        "a parametrised weight": {n.replace("proj", "parametrizations.proj.original"): t for n, t in state.items()},
+        "a pruned weight": {n.replace("conv1.weight", "conv1.weight_orig"): t for n, t in state.items()},
+        "moments alone": {"optimizer": {"exp_avg": state}},
         "another width": {**state, "visual.ln_post.bias": torch.ones(7)},
         "no image encoder": {"layer.weight": torch.ones(2)},
         "NaN": {**state, "visual.ln_post.bias": torch.full((32,), float("nan"))},
@@ -208,13 +214,22 @@ def mistaken(kind: str, tuned: nn.Module, origin: nn.Module) -> dict[str, object
     [
         ("another theta 0", "starts from another θ₀: its params0 has nothing equal to this model's 'conv1.weight'"),
         ("params without an end", "params.3 is missing or of another shape than params0.3"),
-        ("theta 0 itself", "every tensor equals θ₀"),
-        ("an unknown tensor", "tensor 'visual.lora_A' does not exist in this model; choose another --model"),
+        ("theta 0 itself", "no tensor differs from θ₀"),
+        ("an unknown tensor", "tensor 'visual.extra' does not exist in this model; choose another --model"),
+        ("an adapter beside", "tensor 'visual.lora_A' is an adapter's; merge it into the weights and save those"),
+        ("an adapter alone", "holds an adapter and not the weights; merge it into them and save those"),
+        ("an adapter around", "mlp.c_fc.base_layer.weight' is an adapter's; merge it into the weights and save those"),
+        ("a parametrised weight", "' is of a re-parametrised or pruned weight; make that permanent and save it"),
+        ("a pruned weight", "'visual.conv1.weight_orig' is of a re-parametrised or pruned weight; make that permanent"),
+        ("moments alone", "holds no image encoder of this model; its tensors are named 'optimizer.exp_avg."),
         ("another width", "'visual.ln_post.bias' is [7], but [32] in this model"),
-        ("no image encoder", "holds no image encoder of this model; its tensors are named layer.weight"),
+        ("no image encoder", "holds no image encoder of this model; its tensors are named 'layer.weight'"),
         ("NaN", "tensor 'ln_post.bias' holds NaN or infinity"),
-        ("no value", "transformer.resblocks.1.attn.in_proj_weight: of query, key and value only k, q is there"),
-        ("another part", "tensor 'encoder.x.weight': the other library's CLIP has no counterpart"),
+        (
+            "no value",
+            "transformer.resblocks.1.attn.in_proj_weight: query, key and value do not fit together; k, q are there",
+        ),
+        ("another part", "tensor 'encoder.x.weight': has no counterpart in the other library's CLIP"),
     ],
 )
 def test_what_does_not_fit_is_refused(
@@ -237,7 +252,7 @@ def test_equal_tensors_of_the_base_are_not_guessed(
     base = prefixed(visual.state_dict(), "visual.")
     theta = {name: tensor + 1 for name, tensor in base.items()}
     torch.save(linearised(list(base), theta, base), tmp_path / "a.pt")
-    with pytest.raises(UserError, match="has an equal in θ₀, so that nothing tells which of params is which"):
+    with pytest.raises(UserError, match="has an equal in θ₀, so the parameters cannot be told apart"):
         imported(tmp_path / "a.pt", ImageEncoder(visual, definition, "a" * 64))
 
 

@@ -12,8 +12,9 @@ from PIL import Image
 from torch import nn
 
 from pipeline.errors import UserError
-from pipeline.files import write_arrays
-from pipeline.models import load_model_definition
+from pipeline.images import LabelledImages
+from pipeline.io.arrays import write_arrays
+from pipeline.models import load_model_definition, registry
 from pipeline.models.encoders import (
     ImageEncoder,
     build_clip,
@@ -23,7 +24,6 @@ from pipeline.models.encoders import (
     split_towers,
 )
 from pipeline.models.registry import ModelDefinition
-from pipeline.tasks import LabelledImages
 
 Arrays = dict[str, np.ndarray]
 
@@ -118,9 +118,9 @@ def test_images_of_another_size_are_resized_as_pil_does(
     images = np.ascontiguousarray(images[:, :, : size[0], : size[1]])
     encoder = make_encoder()
     assert encoder.image_size == (32, 32)
-    found = encoder.normalise(torch.from_numpy(images))
+    actual = encoder.normalise(torch.from_numpy(images))
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (tiny_definition.mean, tiny_definition.std))
-    for image, pixels in zip(images, found, strict=True):
+    for image, pixels in zip(images, actual, strict=True):
         resized = Image.fromarray(image.transpose(1, 2, 0)).resize((32, 32), Image.Resampling.BICUBIC)
         levels = torch.from_numpy(np.array(resized)).permute(2, 0, 1)
         assert ((pixels * std + mean) * 255 - levels).abs().max() < 1.01
@@ -156,6 +156,41 @@ def test_weights_that_do_not_fit(
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_weights_that_are_not_finite(
+    number: float, towers: tuple[Arrays, Arrays], make_encoder: Callable[[], ImageEncoder]
+) -> None:
+    broken = {**towers[0], "ln_post.bias": np.full_like(towers[0]["ln_post.bias"], number)}
+    with pytest.raises(UserError, match=r"^file\.safetensors: tensor 'ln_post\.bias' holds NaN or infinity; "):
+        load_weights(make_encoder().visual, broken, "file.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "its content: Invalid JSON"),
+        ("[]", "its content: "),
+        ('{"embed_dim": 16, "text_cfg": {}}', "vision_cfg: Field required"),
+        ('{"embed_dim": "x", "text_cfg": {}, "vision_cfg": {}}', "embed_dim: "),
+        ('{"embed_dim": 16, "text_cfg": [], "vision_cfg": {}}', "text_cfg: "),
+        ("\xff", "its content: "),
+    ],
+)
+def test_an_architecture_of_our_own_that_is_none(
+    content: str, message: str, tiny_definition: ModelDefinition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others in the folder are not read."""
+    monkeypatch.setattr(registry, "DEFINITIONS", tmp_path)
+    path = tmp_path / tiny_definition.name / "mine.json"
+    path.parent.mkdir()
+    path.write_text(content, encoding="latin-1")
+    with pytest.raises(UserError) as error:
+        build_clip(tiny_definition.model_copy(update={"architecture": "mine"}))
+    assert str(error.value).startswith(f"{path}: {message}")
+    assert str(error.value).isprintable()
+    build_clip(tiny_definition)
+
+
 def test_missing_weights(tiny_definition: ModelDefinition, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         load_image_encoder(tiny_definition, tmp_path / "none.safetensors")
@@ -170,16 +205,16 @@ LAION = {"architecture": "ViT-B-32", "pretrained": "laion2b_s34b_b79k"}
         (
             {"architecture": "ViT-B-32"},
             "the weights 'openai' were trained with QuickGELU, but architecture 'ViT-B-32' has GELU; "
-            "take its architecture with -quickgelu",
+            "choose its architecture with -quickgelu",
         ),
         (
             {"architecture": "roberta-ViT-B-32", "pretrained": "laion2b_s12b_b32k"},
             "were trained with GELU, but architecture 'roberta-ViT-B-32' has QuickGELU",
         ),
-        ({"pretrained": "openia"}, "open_clip has no weights 'openia' of ViT-B-32-quickgelu; legal are openai, "),
-        (LAION, "open_clip has the weights 'laion2b_s34b_b79k' from laion/CLIP-ViT-B-32-laion2B-s34B-b79K; correct"),
-        ({"mean": (0.5, 0.5, 0.5)}, "the weights 'openai' want mean [0.48145466, 0.4578275, 0.40821073], not [0.5, "),
-        ({"std": (0.5, 0.5, 0.5)}, "the weights 'openai' want std [0.26862954, "),
+        ({"pretrained": "openia"}, "open_clip has no weights 'openia' of ViT-B-32-quickgelu; choose from openai, "),
+        (LAION, "open_clip has the weights 'laion2b_s34b_b79k' in laion/CLIP-ViT-B-32-laion2B-s34B-b79K; correct"),
+        ({"mean": (0.5, 0.5, 0.5)}, "the weights 'openai' need mean [0.48145466, 0.4578275, 0.40821073], not [0.5, "),
+        ({"std": (0.5, 0.5, 0.5)}, "the weights 'openai' need std [0.26862954, "),
     ],
 )
 def test_a_definition_that_open_clip_knows_otherwise_is_refused(changes: dict[str, Any], message: str) -> None:
@@ -191,7 +226,7 @@ def test_a_definition_that_open_clip_knows_otherwise_is_refused(changes: dict[st
 
 
 def test_another_pair_of_open_clip_is_one_definition() -> None:
-    """Of an architecture with GELU, whose weights are LAION's."""
+    """An architecture with GELU, with LAION's weights."""
     openai = load_model_definition("ViT-B-32")
     repository = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
     weights = openai.weights.model_copy(update={"repository": repository})
@@ -201,5 +236,5 @@ def test_another_pair_of_open_clip_is_one_definition() -> None:
 
 def test_an_encoder_that_gives_tokens_is_refused() -> None:
     coca = load_model_definition("ViT-B-32").model_copy(update={"architecture": "coca_ViT-B-32", "pretrained": None})
-    with pytest.raises(UserError, match="gives tokens besides an embedding"):
+    with pytest.raises(UserError, match="returns tokens besides an embedding"):
         build_clip(coca)

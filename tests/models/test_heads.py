@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.devices import prepare_device
 from pipeline.errors import UserError
-from pipeline.files import write_arrays
+from pipeline.io.arrays import write_arrays
+from pipeline.models.devices import prepare_device
 from pipeline.models.heads import Head, build_head, read_head, write_head
 from pipeline.models.registry import ModelDefinition
 from pipeline.tasks import TaskCard
@@ -42,7 +42,7 @@ def scaled_clip(tiny_clip: nn.Module) -> nn.Module:
 
 
 def test_head_equals_float64(scaled_clip: nn.Module, tiny_definition: ModelDefinition, card: TaskCard) -> None:
-    head = build_head(scaled_clip, tiny_definition, card)
+    head = build_head(scaled_clip, tiny_definition, card.classes, card.templates)
     expected = expected_rows(scaled_clip, tiny_definition.architecture, card)
     assert head.weight.shape == (3, 16)
     np.testing.assert_allclose(head.weight.numpy(), expected, rtol=1e-4, atol=1e-5)
@@ -54,10 +54,10 @@ def test_head_equals_float64(scaled_clip: nn.Module, tiny_definition: ModelDefin
 def test_rows_are_in_the_order_of_the_classes(
     scaled_clip: nn.Module, tiny_definition: ModelDefinition, card: TaskCard
 ) -> None:
-    head = build_head(scaled_clip, tiny_definition, card)
+    head = build_head(scaled_clip, tiny_definition, card.classes, card.templates)
     order = [2, 0, 1]
     shuffled = card.model_copy(update={"classes": [card.classes[i] for i in order]})
-    again = build_head(scaled_clip, tiny_definition, shuffled)
+    again = build_head(scaled_clip, tiny_definition, shuffled.classes, shuffled.templates)
     assert again.classes == ["guinea pig", "zebra", "cat"]
     torch.testing.assert_close(again.weight, head.weight[order])
 
@@ -66,7 +66,7 @@ def test_more_classes_than_open_clip_encodes_at_once(
     scaled_clip: nn.Module, tiny_definition: ModelDefinition, card: TaskCard
 ) -> None:
     many = card.model_copy(update={"classes": [f"thing number {i}" for i in range(23)]})
-    head = build_head(scaled_clip, tiny_definition, many)
+    head = build_head(scaled_clip, tiny_definition, many.classes, many.templates)
     expected = expected_rows(scaled_clip, tiny_definition.architecture, many)
     np.testing.assert_allclose(head.weight.numpy(), expected, rtol=1e-4, atol=1e-5)
 
@@ -76,7 +76,7 @@ def test_gpu_makes_the_same_head(
     scaled_clip: nn.Module, tiny_definition: ModelDefinition, card: TaskCard, tmp_path: Path
 ) -> None:
     device = prepare_device("cuda")
-    head = build_head(copy.deepcopy(scaled_clip).to(device), tiny_definition, card)
+    head = build_head(copy.deepcopy(scaled_clip).to(device), tiny_definition, card.classes, card.templates)
     assert head.weight.device.type == "cuda"
     write_head(tmp_path / "head.safetensors", head, {})
     expected = expected_rows(scaled_clip, tiny_definition.architecture, card)
@@ -85,7 +85,7 @@ def test_gpu_makes_the_same_head(
 
 def test_class_names_with_braces(scaled_clip: nn.Module, tiny_definition: ModelDefinition, card: TaskCard) -> None:
     odd = card.model_copy(update={"classes": ["{0}", "a {} b"]})
-    head = build_head(scaled_clip, tiny_definition, odd)
+    head = build_head(scaled_clip, tiny_definition, odd.classes, odd.templates)
     expected = expected_rows(scaled_clip, tiny_definition.architecture, odd)
     np.testing.assert_allclose(head.weight.numpy(), expected, rtol=1e-4, atol=1e-5)
 
@@ -102,9 +102,9 @@ def test_logits_are_scaled_cosines() -> None:
 def test_head_comes_back(tmp_path: Path) -> None:
     head = Head(torch.randn(2, 3), ["één", "two"])
     write_head(tmp_path / "head", head, {"task": "digits"})
-    found = read_head(tmp_path / "head")
-    assert torch.equal(found.weight, head.weight)
-    assert found.classes == head.classes
+    head_read = read_head(tmp_path / "head")
+    assert torch.equal(head_read.weight, head.weight)
+    assert head_read.classes == head.classes
 
 
 @pytest.mark.parametrize(
@@ -112,9 +112,10 @@ def test_head_comes_back(tmp_path: Path) -> None:
     [
         ({"weight": np.ones((2, 3), np.float32)}, {"classes": ["a"]}, "one row per class"),
         ({"weight": np.ones((2, 3), np.float32)}, {}, "one row per class"),
+        ({"weight": np.ones((2, 3), np.float32)}, {"classes": 2}, "one row per class"),
         ({"bias": np.ones((2, 3), np.float32)}, {"classes": ["a", "b"]}, "one row per class"),
-        ({"weight": np.array([[1, np.nan]], np.float32)}, {"classes": ["a"]}, "NaN or infinite"),
-        ({"weight": np.array([[1, -np.inf]], np.float32)}, {"classes": ["a"]}, "NaN or infinite"),
+        ({"weight": np.array([[1, np.nan]], np.float32)}, {"classes": ["a"]}, "NaN or infinity"),
+        ({"weight": np.array([[1, -np.inf]], np.float32)}, {"classes": ["a"]}, "NaN or infinity"),
     ],
 )
 def test_file_that_is_no_head(
@@ -125,3 +126,9 @@ def test_file_that_is_no_head(
     with pytest.raises(UserError, match=text) as error:
         read_head(path)
     assert str(error.value).startswith(f"{path}: ")
+
+
+def test_a_head_that_is_not_finite_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="'weight' holds NaN or infinity; check the text tower"):
+        write_head(tmp_path / "head", Head(torch.tensor([[1.0, torch.inf]]), ["a"]), {})
+    assert not list(tmp_path.iterdir())

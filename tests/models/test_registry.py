@@ -9,13 +9,13 @@ import yaml
 from pipeline.errors import UserError
 from pipeline.models import load_model_definition, model_names, registry
 
-DEFINITIONS = sorted(registry.DEFINITIONS.glob("*.yaml"))
+DEFINITIONS = sorted(path.parent for path in registry.DEFINITIONS.glob("*/model.yaml"))
 
 
-@pytest.mark.parametrize("path", DEFINITIONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", DEFINITIONS, ids=lambda path: path.name)
 def test_every_definition_loads(path: Path) -> None:
-    model = load_model_definition(path.stem)
-    assert model.name == path.stem
+    model = load_model_definition(path.name)
+    assert model.name == path.name
     assert all(0 < mean < 1 for mean in model.mean)
     assert all(0 < std < 1 for std in model.std)
 
@@ -27,7 +27,7 @@ def test_the_papers_models_are_there() -> None:
 def test_unknown_model_names_the_legal_ones() -> None:
     with pytest.raises(UserError) as error:
         load_model_definition("ViT-B-31")
-    assert str(error.value) == f"model 'ViT-B-31' is unknown; legal are {', '.join(model_names())}"
+    assert str(error.value) == f"unknown model 'ViT-B-31'; choose from {', '.join(model_names())}"
 
 
 HUB = {"kind": "hub", "repository": "a/b", "filename": "c.safetensors", "revision": "0" * 40, "sha256": "0" * 64}
@@ -58,7 +58,8 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
 def test_a_mistake_gives_one_line(mistake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     change, texts = MISTAKES[mistake]
     monkeypatch.setattr(registry, "DEFINITIONS", tmp_path)
-    path = tmp_path / "net.yaml"
+    path = tmp_path / "net" / "model.yaml"
+    path.parent.mkdir()
     path.write_text(yaml.safe_dump(CONTENT))
     assert load_model_definition("net").architecture == "ViT-B-32"
     path.write_text(yaml.safe_dump({**CONTENT, **change}))

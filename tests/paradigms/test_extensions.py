@@ -11,11 +11,11 @@ from torch import Tensor
 
 from pipeline.config import Extension, FinetuneSettings, Recipe, RegulariserSettings
 from pipeline.errors import UserError
+from pipeline.images import LabelledImages
 from pipeline.models.checkpoints import Space
 from pipeline.models.encoders import ImageEncoder
 from pipeline.models.heads import Head
 from pipeline.paradigms import make_trainable, selection
-from pipeline.tasks import LabelledImages
 from pipeline.training import Plan, StepRecord, TrainingData, finetune, regulariser
 
 CPU = torch.device("cpu")
@@ -55,7 +55,7 @@ def pull(encoder, images, options):
 
 @pytest.fixture(autouse=True)
 def own_registries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test registers is forgotten after it."""
+    """Remove registrations of a test after it."""
     for registry in (selection, regulariser):
         monkeypatch.setattr(registry, "_functions", dict(registry._functions))
 
@@ -99,7 +99,7 @@ def test_an_extension_is_used_from_end_to_end(
     train: Callable[[Space, float], tuple[list[StepRecord], list[float]]], space: Space
 ) -> None:
     records, squares = train(space, 10.0)
-    # What the curve says of a step is the penalty before that step.
+    # The curve's penalty of a step is the one before that step.
     assert [record.penalty for record in records] == pytest.approx([0, *(3 * s for s in squares[:-1])], rel=1e-5)
     _, free = train(space, 0.0)
     assert squares[-1] < 0.5 * free[-1]
@@ -115,25 +115,27 @@ def test_the_hash_of_what_params_yaml_says_is_required(
     with pytest.raises(UserError) as error:
         make_trainable(make_encoder(), make_recipe(extension=extension))
     line = str(error.value)
-    assert line.startswith(f"{path}: its SHA-256 is {sha256(path.read_bytes()).hexdigest()}, not {extension.sha256} ")
+    assert line.startswith(
+        f"{path}: its SHA-256 is {sha256(path.read_bytes()).hexdigest()}, but params.yaml has {extension.sha256}; "
+    )
     assert "params.yaml" in line
     assert "\n" not in line
     assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
-        ("import no_such_module", "ModuleNotFoundError while it was loaded: No module named 'no_such_module'"),
-        ("def f(:", "SyntaxError while it was loaded: "),
-        ("raise ValueError('two\\nlines')", "ValueError while it was loaded: two lines"),
+        ("import no_such_module", "ModuleNotFoundError while loading it: No module named 'no_such_module'"),
+        ("def f(:", "SyntaxError while loading it: "),
+        ("raise ValueError('two\\nlines')", "ValueError while loading it: two lines"),
     ],
 )
 def test_a_file_that_fails(
-    source: str, said: str, tmp_path: Path, make_encoder: EncoderFactory, make_recipe: RecipeFactory
+    source: str, message: str, tmp_path: Path, make_encoder: EncoderFactory, make_recipe: RecipeFactory
 ) -> None:
     path = tmp_path / "mine.py"
-    with pytest.raises(UserError, match=f"^{re.escape(f'{path}: {said}')}") as error:
+    with pytest.raises(UserError, match=f"^{re.escape(f'{path}: {message}')}") as error:
         make_trainable(make_encoder(), make_recipe(extension=written(path, source)))
     assert "\n" not in str(error.value)
 
@@ -148,7 +150,7 @@ def test_a_file_that_is_not_there(tmp_path: Path, make_encoder: EncoderFactory, 
 
 def test_a_file_that_is_no_python(tmp_path: Path, make_encoder: EncoderFactory, make_recipe: RecipeFactory) -> None:
     extension = written(tmp_path / "mine.txt")
-    with pytest.raises(UserError, match=r"mine\.txt: is no Python file; an extension is a file that ends in \.py$"):
+    with pytest.raises(UserError, match=r"mine\.txt: not a Python file; the name of an extension ends in \.py$"):
         make_trainable(make_encoder(), make_recipe(extension=extension))
 
 
@@ -156,7 +158,7 @@ def test_a_selection_that_the_extension_lacks(
     tmp_path: Path, make_encoder: EncoderFactory, make_recipe: RecipeFactory
 ) -> None:
     extension = written(tmp_path / "mine.py")
-    with pytest.raises(UserError, match=r"^trainable: 'test_end' is unknown; legal are .*test_ends"):
+    with pytest.raises(UserError, match=r"^unknown selection 'test_end'; choose from .*test_ends"):
         make_trainable(make_encoder(), make_recipe(trainable="test_end", extension=extension))
 
 
@@ -177,6 +179,6 @@ def test_an_extension_cannot_take_the_name_of_a_built_in(
 ) -> None:
     extension = written(tmp_path / "mine.py", SOURCE.replace("test_ends", "attention"))
     with pytest.raises(
-        UserError, match=r"mine\.py: trainable: 'attention' is one of Tauflow's own; take another name$"
+        UserError, match=r"mine\.py: selection 'attention' is already defined by Tauflow; choose another name$"
     ):
         make_trainable(make_encoder(), make_recipe(trainable="attention", extension=extension))

@@ -54,7 +54,7 @@ def test_count_of_attention_weights_of_vit_l_14(shapes: dict[str, dict[str, torc
 
 
 def test_an_unknown_selection_is_one_line_with_the_legal_ones() -> None:
-    with pytest.raises(UserError, match=r"^trainable: 'lora' is unknown; legal are all, attention, .*linear_bias$"):
+    with pytest.raises(UserError, match=r"^unknown selection 'lora'; choose from all, attention, .*linear_bias$"):
         select("lora", ["proj"])
 
 

@@ -1,4 +1,4 @@
-"""What moves when a recipe trains, in which space, and J(x) τ at θ₀ in both."""
+"""The parameters that a recipe moves, in either space, and J(x) τ at θ₀ in both."""
 
 from collections.abc import Callable
 
@@ -10,11 +10,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pipeline.config import FinetuneSettings, Recipe
 from pipeline.errors import UserError
+from pipeline.images import LabelledImages
 from pipeline.models.checkpoints import Space
 from pipeline.models.encoders import ImageEncoder
 from pipeline.models.heads import Head
 from pipeline.paradigms import TrainableEncoder, make_trainable
-from pipeline.tasks import LabelledImages
 from pipeline.training import Plan, TrainingData, finetune
 
 EncoderFactory = Callable[[], ImageEncoder]
@@ -26,7 +26,7 @@ selections = pytest.mark.parametrize("trainable", ["all", "attention"])
 
 
 def chosen(trainable: str, base: dict[str, Tensor]) -> list[str]:
-    """Of the tiny encoder's tensors, those that are trained."""
+    """The names of the tiny encoder's trained tensors."""
     return [name for name in base if trainable == "all" or ("attn" in name and name.endswith("weight"))]
 
 
@@ -143,12 +143,12 @@ def test_the_tangent_is_taken_at_the_pretrained_weights(
     tau = move(model)
     for seed in (1, 2):
         _, expected = reference(make_encoder, images, tau)
-        found = model.tangent(images)
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-        assert found.norm() > 0.1
+        tangent = model.tangent(images)
+        torch.testing.assert_close(tangent, expected, rtol=1e-4, atol=1e-5)
+        assert tangent.norm() > 0.1
         # And its gradient with respect to θ is that of the linear map τ ↦ J(x) τ.
-        weight = torch.randn(found.shape, generator=torch.Generator().manual_seed(seed))
-        gradients = torch.autograd.grad(found, list(model.trained.values()), weight)
+        weight = torch.randn(tangent.shape, generator=torch.Generator().manual_seed(seed))
+        gradients = torch.autograd.grad(tangent, list(model.trained.values()), weight)
         slope = sum((g * tau[name]).sum() for name, g in zip(model.trained, gradients, strict=True))
         torch.testing.assert_close(slope, (weight * expected).sum(), rtol=1e-3, atol=1e-4)
         assert all(torch.equal(model.base[name], base[name]) for name in model.base)
@@ -179,13 +179,13 @@ def test_it_may_start_from_a_task_vector(
 ) -> None:
     """It embeds, and is penalised, as the one that has trained to there from θ₀."""
     recipe = make_recipe(space, trainable=trainable)
-    there = make_trainable(make_encoder(), recipe)
-    tau = move(there)
+    at_base = make_trainable(make_encoder(), recipe)
+    tau = move(at_base)
     begun = make_trainable(make_encoder(), recipe, tau)
     images = torch.from_numpy(make_images(6).images)
     with torch.no_grad():
-        torch.testing.assert_close(begun(images), there(images), rtol=0, atol=0)
-        torch.testing.assert_close(begun.tangent(images), there.tangent(images), rtol=0, atol=0)
+        torch.testing.assert_close(begun(images), at_base(images), rtol=0, atol=0)
+        torch.testing.assert_close(begun.tangent(images), at_base.tangent(images), rtol=0, atol=0)
     assert all(tensor.equal(base[name]) for name, tensor in begun.base.items())
     assert all(theta.requires_grad and theta.is_leaf for theta in begun.trained.values())
     assert all(theta.equal(base[name] + tau[name]) for name, theta in begun.trained.items())

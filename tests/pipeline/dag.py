@@ -59,17 +59,17 @@ def instances() -> list[Instance]:
         ]
 
 
-def run(found: list[Instance], jobs: int) -> Iterator[Ran]:
-    """Run the instances' commands in forks, so many at once; yields them as they end.
+def run(instances: list[Instance], jobs: int) -> Iterator[Ran]:
+    """Run the instances' commands in forks, ``jobs`` at once; yield them as they end.
 
     Raises:
         SystemExit: one failed, or a file that it declares is not there.
     """
-    for name in dict.fromkeys(instance.command[2] for instance in found):  # so that forks need not import it
+    for name in dict.fromkeys(instance.command[2] for instance in instances):  # so that forks need not import it
         importlib.import_module(name)
-    waiting, running, done = list(found), dict[int, tuple[Instance, float, int]](), set[str]()
+    waiting, running, finished = list(instances), dict[int, tuple[Instance, float, int]](), set[str]()
     while waiting or running:
-        for instance in [each for each in waiting if done.issuperset(each.after)][: jobs - len(running)]:
+        for instance in [each for each in waiting if finished.issuperset(each.after)][: jobs - len(running)]:
             waiting.remove(instance)
             _check(instance, "no", instance.inputs)
             reader, writer = os.pipe()
@@ -85,7 +85,7 @@ def run(found: list[Instance], jobs: int) -> Iterator[Ran]:
         _check(instance, "made no", instance.outputs)
         with os.fdopen(reader) as file:
             gpu = int(file.read())
-        done.add(instance.name)
+        finished.add(instance.name)
         yield Ran(instance.name, time.monotonic() - began, usage.ru_maxrss * 1024, gpu)
 
 
@@ -96,9 +96,9 @@ def _check(instance: Instance, what: str, paths: list[str]) -> None:
 
 
 def _code(instance: Instance, report: int) -> int:
-    """The exit code of a command ``python -m stages.name argument…``, which reports its peak of GPU memory."""
-    module, *arguments = instance.command[2:]
-    sys.argv = [module, *arguments]
+    """The exit code of a command ``python -m stages.name``, which reports its peak of GPU memory."""
+    module = instance.command[2]
+    sys.argv = [module, instance.name]
     del sys.modules[module]
     code: object = 0
     try:

@@ -30,14 +30,14 @@ import yaml
 from safetensors.torch import save_file
 from torch import nn
 
-from pipeline.devices import prepare_device
+from pipeline.models.devices import prepare_device
 from pipeline.models.encoders import ImageEncoder, architecture_config
 from pipeline.models.heads import build_head
 from pipeline.models.registry import ModelDefinition, load_model_definition
 from pipeline.preparation.decoding import decode
-from pipeline.tasks import TaskCard, TaskDefinition, load_task
+from pipeline.tasks import TaskDefinition, load_task
 from pipeline.tasks.registry import HubSource
-from tauflow.composition import compose
+from tauflow.dvc.composition import compose
 from tests.hub import TOKEN, encoded, parquet, serving
 from tests.pipeline import dag
 from tests.pipeline.conftest import Project, copy_project
@@ -79,24 +79,24 @@ def image(random: np.random.Generator, size: int | None, channels: int) -> bytes
 
 
 def files(source: HubSource, names: list[str], channels: int, label: Labeller, sizes: Sizes) -> dict[str, bytes]:
-    """What the hub has of a dataset: shards with its own class names, and a card."""
+    """A dataset as on the hub: shards with its own class names, and a card."""
     random = np.random.default_rng(0)
-    found = {"README.md": b"# A dataset\n"}
+    contents = {"README.md": b"# A dataset\n"}
     for split, chosen in source.splits.named().items():
         shards = (chosen.first or 1) + 1 if split == "train" else 1  # one more than are wanted
         for number in range(shards):
             count = (sizes.train if split == "train" else sizes.test) // (chosen.first or 1) + 1
             images = [image(random, source.image_size, channels) for _ in range(count)]
             name = chosen.files.replace("*", f"{number:05}-of-{shards:05}")
-            found[name] = parquet(images, label(images), names, source.label)
-    return found
+            contents[name] = parquet(images, label(images), names, source.label, source.image)
+    return contents
 
 
 def labeller(definition: TaskDefinition, source: HubSource, clip: nn.Module, model: ModelDefinition) -> Labeller:
     """Calls every image what the model takes it for: an accuracy of zero could not be normalised."""
     device = clip.get_parameter("logit_scale").device
     encoder = ImageEncoder(clip.get_submodule("visual"), model, "").to(device)
-    weight = build_head(clip, model, TaskCard.of(definition, {}, (1, 1), None, {})).weight
+    weight = build_head(clip, model, definition.classes, definition.templates).weight
     size = source.image_size or 224
 
     def label(images: list[bytes]) -> list[int]:
@@ -126,18 +126,19 @@ def published(definition: TaskDefinition, clip: nn.Module, model: ModelDefinitio
 def add_model(project: Project, architecture: Mapping[str, Any]) -> tuple[nn.Module, ModelDefinition]:
     """The definition, architecture and weights of a model like ViT-B/32 but for its sizes, initialised at random."""
     models = project.root / "pipeline" / "definitions" / "models"
-    (models / "architectures" / f"{MODEL}.json").write_text(json.dumps(architecture))
-    open_clip.add_model_config(models / "architectures" / f"{MODEL}.json")
+    (models / MODEL).mkdir()
+    (models / MODEL / f"{MODEL}.json").write_text(json.dumps(architecture))
+    open_clip.add_model_config(models / MODEL / f"{MODEL}.json")
     with torch.random.fork_rng():
         torch.manual_seed(0)
         clip = open_clip.create_model(MODEL, pretrained=None).eval()
     weights = project.root / "data" / "mini" / "random.safetensors"
     save_file(clip.state_dict(), weights)
-    definition = yaml.safe_load((models / "ViT-B-32.yaml").read_text())
+    definition = yaml.safe_load((models / "ViT-B-32" / "model.yaml").read_text())
     sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
     definition |= {"name": MODEL, "architecture": MODEL, "pretrained": None}
     definition["weights"] = {"kind": "committed", "path": "data/mini/random.safetensors", "sha256": sha256}
-    (models / f"{MODEL}.yaml").write_text(yaml.safe_dump(definition))
+    (models / MODEL / "model.yaml").write_text(yaml.safe_dump(definition))
     return clip, ModelDefinition.model_validate(definition)
 
 
@@ -214,9 +215,9 @@ def main(
             }
             subprocess.run(command, check=True, env={**os.environ, **environment})
             seconds = time.monotonic() - began
-        found = pd.read_json(rows)
-        print(kinds(found).to_string())
-        print(f"{model} on {chosen}: {len(found)} stage instances, {jobs} at once, {seconds:.0f} s")
+        actual = pd.read_json(rows)
+        print(kinds(actual).to_string())
+        print(f"{model} on {chosen}: {len(actual)} stage instances, {jobs} at once, {seconds:.0f} s")
         if json_file:
             json_file.write_text(rows.read_text())
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline.files import read_json
+from pipeline.io.arrays import read_arrays, write_arrays
+from pipeline.io.files import read_json
 from pipeline.measurements import read_measurements, select
-from tauflow.composition import compose
+from tauflow.dvc.composition import compose
 from tests.pipeline.conftest import OVERRIDES, ROOT, Project
 
 pytestmark = pytest.mark.pipeline
@@ -46,15 +47,10 @@ def project(tmp_path: Path) -> Project:
     return project
 
 
-def commit(project: Project) -> None:
-    project.run("git", "add", "--all")
-    project.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "-m", "commit")
-
-
 def test_metrics_that_dvc_has_restored_stay_when_another_paradigm_runs(project: Project) -> None:
     """DVC once took them for its own and removed them, from the tree and from the experiment's commit."""
     project.repro()
-    commit(project)
+    project.commit("commit")
     metrics = project.root / "reports" / "m" / "ntk" / "addition.json"
     metrics.unlink()
     (project.root / "data" / "ntk.csv").unlink()
@@ -73,16 +69,21 @@ def test_metrics_that_dvc_has_restored_stay_when_another_paradigm_runs(project: 
 def test_two_models_side_by_side(clone: Project) -> None:
     """The second one's tables are the first one's, under its name: comparison, summary and report are run."""
     definitions = clone.root / "pipeline" / "definitions" / "models"
-    definition = (definitions / "mini-clip.yaml").read_text()
-    (definitions / "mini-clip-b.yaml").write_text(definition.replace("name: mini-clip", "name: mini-clip-b"))
+    shutil.copytree(definitions / "mini-clip", definitions / "mini-clip-b")
+    definition = (definitions / "mini-clip" / "model.yaml").read_text()
+    renamed = definition.replace("name: mini-clip", "name: mini-clip-b")
+    (definitions / "mini-clip-b" / "model.yaml").write_text(renamed)
     for kind in ("measurements", "analyses", "correctness", "heads"):
         shutil.copytree(clone.root / "data" / kind / "mini-clip", clone.root / "data" / kind / "mini-clip-b")
         for table in (clone.root / "data" / kind / "mini-clip-b").rglob("*.csv"):
             table.write_text(table.read_text().replace("mini-clip,", "mini-clip-b,"))
+        for path in (clone.root / "data" / kind / "mini-clip-b").rglob("*.safetensors"):
+            arrays, metadata = read_arrays(path)
+            write_arrays(path, arrays, {**metadata, "model": "mini-clip-b"})
     (clone.root / "data" / "measurements" / "mini-clip-b" / "comparison.csv").unlink()
     compose(clone.root, [*OVERRIDES, "models=[mini-clip,mini-clip-b]"])
-    for stage in ("comparison mini-clip-b", "summary", "report"):
-        clone.run("python", "-m", *f"stages.{stage}".split())
+    for instance in ("comparison@mini-clip-b", "summary", "report"):
+        clone.stage(instance)
 
     results = read_measurements(clone.root / "reports" / "results.csv")
     first, second = (select(results, model=model).drop(columns="model") for model in ("mini-clip", "mini-clip-b"))

@@ -1,4 +1,4 @@
-"""What breaks stops the stage with one line that names it, and DVC caches nothing."""
+"""A failure stops the stage with one line that names it, and DVC caches nothing."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.files import read_arrays, write_arrays
+from pipeline.io.arrays import read_arrays, write_arrays
 from tests.pipeline.conftest import Project
 
 pytestmark = pytest.mark.pipeline
 
 TRAIN = Path("data/tasks/train/textures.safetensors")
 VECTOR = Path("data/task_vectors/mini-clip/standard/textures.safetensors")
-FINETUNE = ("finetune", "mini-clip", "textures", "standard")
+FINETUNE, SEARCH = "finetune@mini-clip-textures-standard", "alpha_search@mini-clip-standard"
 
 
 def replace(path: Path, content: bytes) -> None:
@@ -39,26 +39,26 @@ def mislabel(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "path", "damage", "said"),
+    ("instance", "path", "damage", "message"),
     [
         (FINETUNE, TRAIN, corrupt, "damaged"),
         (FINETUNE, TRAIN, truncate, "damaged"),
         (FINETUNE, TRAIN, Path.unlink, "no such file"),
         (FINETUNE, TRAIN, mislabel, "label 10 but only 10 classes"),
-        (("alpha_search", "mini-clip", "standard", "standard"), VECTOR, truncate, "damaged"),
-        (("alpha_search", "mini-clip", "standard", "standard"), VECTOR, corrupt, "damaged"),
+        (SEARCH, VECTOR, truncate, "damaged"),
+        (SEARCH, VECTOR, corrupt, "damaged"),
     ],
 )
 def test_a_damaged_input_is_named_in_one_line(
-    clone: Project, stage: tuple[str, ...], path: Path, damage: Callable[[Path], None], said: str
+    clone: Project, instance: str, path: Path, damage: Callable[[Path], None], message: str
 ) -> None:
     damage(clone.root / path)
-    result = clone.run("python", "-m", f"stages.{stage[0]}", *stage[1:], check=False)
+    result = clone.stage(instance, check=False)
     assert result.returncode == 1
     (line,) = [line for line in result.stderr.splitlines() if line.strip()]
-    assert line.startswith(f"error: {stage[0]}@")
+    assert line.startswith(f"error: {instance}: ")
     assert str(path) in line
-    assert said in line
+    assert message in line
 
 
 def test_a_loss_that_is_no_number_stops_the_stage_and_caches_nothing(clone: Project) -> None:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline.tasks import TaskCard, read_split
-from tauflow.composition import compose
+from pipeline.images import read_split
+from pipeline.tasks import TaskCard
+from tauflow.dvc.composition import compose
 from tests.hub import REPOSITORY, SOURCE, Hub, encoded, parquet, serving
 from tests.pipeline.conftest import Project, copy_project
 
@@ -64,8 +65,7 @@ class Study:
         return json.loads((self.project.root / RECORD).read_text())
 
     def commit(self) -> None:
-        self.project.run("git", "add", "--all")
-        self.project.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "-m", "data")
+        self.project.commit("data")
 
 
 @pytest.fixture
@@ -129,14 +129,15 @@ def test_images_of_ones_own_need_one_file(study: Study) -> None:
         path = photos / ("cat" if number % 3 else "dog") / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encoded(np.random.default_rng(number).integers(0, 256, (20, 11, 3), dtype=np.uint8)))
+    compose(study.project.root, ["suite=tiny", "paradigm=standard", "control=mine", "prepare.resolution=8"])
     for stage in ("download", "prepare"):
-        study.run("python", "-m", f"stages.{stage}", "mine")
+        study.run("python", "-m", f"stages.{stage}", f"{stage}@mine")
     card = TaskCard.read(study.project.root / "data" / "tasks" / "card" / "mine.json")
     assert card.counts == {"train": 17, "val": 1, "test": 6}
     (photos / "dog" / "0.png").write_bytes(b"broken")
-    study.run("python", "-m", "stages.download", "mine")
-    output = study.run("python", "-m", "stages.prepare", "mine", check=False)
+    study.run("python", "-m", "stages.download", "download@mine")
+    output = study.run("python", "-m", "stages.prepare", "prepare@mine", check=False)
     assert output.startswith("mine: train 17")
     assert "error: prepare@mine: task mine, split " in output
-    assert "(dog/0.png) of images.parquet: cannot be decoded: no image of the formats JPEG" in output
+    assert "(dog/0.png) of images.parquet: cannot be decoded: it is not an image of the formats JPEG" in output
     assert "Traceback" not in output

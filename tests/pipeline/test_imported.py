@@ -9,7 +9,7 @@ import torch
 
 from pipeline.analysis.geometry import cosine_matrix
 from pipeline.editing import read_task_vector
-from pipeline.files import read_arrays
+from pipeline.io.arrays import read_arrays
 from tests.pipeline.conftest import Project
 from tests.pipeline.test_training import kill_midway, resume_files
 
@@ -17,12 +17,13 @@ pytestmark = pytest.mark.pipeline
 
 MODEL = "mini-clip"
 TASKS = ("optdigits", "textures")
+CONTINUED, IMPORTED = "finetune_continued@mini-clip-textures-onwards", "task_vector_imported@mini-clip-textures-theirs"
 THEIRS = """# @package _global_
 paradigms: [theirs]
 imported:
   theirs: { trained_in: weight }
 paradigm:
-  theirs: { recipe: theirs, evaluated_in: weight, negation_grid: null }
+  theirs: { recipe: theirs, merging: null, evaluated_in: weight, negation_grid: null }
 """
 ONWARDS = """# @package _global_
 # τJp from published checkpoints on.
@@ -41,7 +42,7 @@ recipe:
 schedule:
   onwards: { lr: 3e-4, length: 1.0 }
 paradigm:
-  onwards: { recipe: onwards, evaluated_in: tangent, negation_grid: null }
+  onwards: { recipe: onwards, merging: null, evaluated_in: tangent, negation_grid: null }
 """
 
 
@@ -79,7 +80,7 @@ def test_an_imported_paradigm_is_one_file_and_is_evaluated_like_any_other(foreig
 def test_fine_tuning_starts_from_an_imported_vector_and_resumes(foreign: Project) -> None:
     foreign.run("tauflow", "compose", "suite=tiny", "paradigm=onwards", "paradigms=[theirs,onwards]")
     ran = foreign.repro("task_vector@mini-clip-textures-onwards")
-    assert [name for name in ran if "finetune" in name] == ["finetune_continued@mini-clip-textures-onwards"]
+    assert [name for name in ran if "finetune" in name] == [CONTINUED]
     vector, start = (
         read_task_vector(foreign.root / "data" / "task_vectors" / MODEL / recipe / "textures.safetensors")
         for recipe in ("onwards", "theirs")
@@ -97,9 +98,9 @@ def test_fine_tuning_starts_from_an_imported_vector_and_resumes(foreign: Project
     path = foreign.root / "data" / "checkpoints" / MODEL / "onwards" / "textures.safetensors"
     expected = path.read_bytes()
     path.unlink()
-    kill_midway(foreign, "finetune_continued", "onwards", "theirs")
-    output = foreign.run("python", "-m", "stages.finetune_continued", MODEL, "textures", "onwards", "theirs").stdout
-    assert "9 steps, of which " in output
+    kill_midway(foreign, CONTINUED)
+    output = foreign.stage(CONTINUED).stdout
+    assert "of them before it was resumed" in output
     assert path.read_bytes() == expected
     assert resume_files(foreign) == []
 
@@ -107,24 +108,23 @@ def test_fine_tuning_starts_from_an_imported_vector_and_resumes(foreign: Project
     (foreign.root / "again.pt").write_bytes((foreign.root / "optdigits.pt").read_bytes())
     changed.unlink()
     foreign.run("tauflow", "import", "again.pt", "--task", "textures", "--name", "theirs")
-    stale = foreign.run("dvc", "status", "task_vector_imported@mini-clip-textures-theirs").stdout
+    stale = foreign.run("dvc", "status", IMPORTED).stdout
     assert "modified" in stale
 
 
 def test_an_imported_vector_that_does_not_fit_stops_its_stage(foreign: Project) -> None:
     foreign.run("tauflow", "compose", "suite=tiny", "paradigm=theirs", "paradigms=[theirs]")
-    command = ("python", "-m", "stages.task_vector_imported", MODEL, "textures", "theirs")
     foreign.set_parameter("imported.theirs.trained_in", "tangent")
-    result = foreign.run(*command, check=False)
+    result = foreign.stage(IMPORTED, check=False)
     assert result.returncode == 1
     assert "was trained in weight space, but imported.theirs says tangent" in result.stderr
     foreign.set_parameter("imported.theirs.trained_in", "weight")
     imported = foreign.root / "data" / "imported" / MODEL / "theirs"
     (imported / "textures.safetensors").unlink()
     (imported / "textures.safetensors").write_bytes((imported / "optdigits.safetensors").read_bytes())
-    result = foreign.run(*command, check=False)
+    result = foreign.stage(IMPORTED, check=False)
     assert "is of optdigits and not of textures; import it again" in result.stderr
     (imported / "textures.safetensors").unlink()
-    result = foreign.run(*command, check=False)
-    assert "textures.safetensors: no such file; bring it with `tauflow import`" in result.stderr
+    result = foreign.stage(IMPORTED, check=False)
+    assert "textures.safetensors: no such file; make it with `tauflow import`" in result.stderr
     assert np.all([line.startswith("error: ") for line in result.stderr.strip().splitlines()])

@@ -11,8 +11,9 @@ import pytest
 import torch
 import yaml
 
-from pipeline.files import read_json
-from pipeline.tasks import TaskCard, load_task, read_split
+from pipeline.images import read_split
+from pipeline.io.files import read_json
+from pipeline.tasks import TaskCard, load_task
 from tests.pipeline import dag
 from tests.pipeline.conftest import ROOT, Project
 from tests.pipeline.paper8 import MODEL, TASKS, Sizes, served
@@ -62,10 +63,11 @@ def test_every_number_is_there(reproduced: Project) -> None:
     assert len(paradigms) == 9
     assert set(results["model"]) == {MODEL}
     for benchmark in ("single_task", "addition", "negation", "disentanglement", "tau_jp"):
-        of = results.query("benchmark == @benchmark")
-        assert set(of["paradigm"]) >= set(paradigms), benchmark
+        rows = results.query("benchmark == @benchmark")
+        assert set(rows["paradigm"]) >= set(paradigms), benchmark
     accuracies = results.query("benchmark == 'addition' and setting == 'tuned' and metric == 'accuracy'")
-    assert set(accuracies["task"]) == {*TASKS, "mean"}
+    assert set(accuracies["task"].dropna()) == set(TASKS)
+    assert set(accuracies["scope"]) == {"task", "mean"}
     assert accuracies["value"].between(0, 1).all()
     control = results.query("benchmark == 'negation' and metric == 'control'")
     assert set(control["paradigm"]) == set(paradigms)

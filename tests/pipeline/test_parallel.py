@@ -17,8 +17,8 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from tauflow.composition import compose
-from tauflow.logs import STARTED
+from tauflow.dvc.composition import compose
+from tauflow.tracking.attempts import STARTED
 from tests.pipeline.conftest import ROOT, Project, copy_project
 
 pytestmark = pytest.mark.pipeline
@@ -71,7 +71,7 @@ stages:
 WATCHED_STAGE = """
 import os, sys, time
 from pathlib import Path
-from tauflow.journal import Journal
+from tauflow.tracking.journal import Journal
 
 name, invocation = f"watched@{sys.argv[1]}", os.environ["TAUFLOW_INVOCATION"]
 about = {"name": name, "root": str(Path.cwd()), "suite": "tiny", "params": {}, "tags": {"dvc.stage": name}}
@@ -153,21 +153,21 @@ def in_use(project: Project) -> dict[str, object]:
 
 def processes(project: Project, word: str) -> list[psutil.Process]:
     """Processes in the project with a word in their command line."""
-    found = []
+    pids = []
     for process in psutil.process_iter():
         try:
             if process.cwd() == str(project.root) and any(word in part for part in process.cmdline()):
-                found.append(process)
+                pids.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
-    return found
+    return pids
 
 
 def test_gpus_are_leased_to_one_stage_at_a_time_and_a_failure_stops_only_what_waits_for_it(
     naps: Project, ray_cluster: Ray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    said = ray_cluster.repro(naps, check=False)
+    output = ray_cluster.repro(naps, check=False)
     ran = {path.stem: json.loads(path.read_text()) for path in naps.root.glob("*.json")}
     leases: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for stage in ("lease@0", "lease@1", "lease@2", "lease@3"):
@@ -181,10 +181,10 @@ def test_gpus_are_leased_to_one_stage_at_a_time_and_a_failure_stops_only_what_wa
     assert ran["plain"]["CUDA_VISIBLE_DEVICES"] == os.environ.get("CUDA_VISIBLE_DEVICES")
     assert {entry["OMP_NUM_THREADS"] for entry in ran.values()} == {None}  # Ray sets it in its workers
     assert len({entry["TAUFLOW_INVOCATION"] for entry in ran.values()}) == 1
-    assert "6 ran, 1 failed, 1 skipped" in said
-    assert "waits  skipped: wrong failed" in said
-    assert "the wrong file" in said
-    assert ".tauflow/logs/wrong.log" in said
+    assert "6 ran, 1 failed, 1 skipped" in output
+    assert "waits  skipped: wrong failed" in output
+    assert "the wrong file" in output
+    assert ".tauflow/logs/wrong.log" in output
     assert in_use(naps) == {}
 
     (naps.root / "dvc.yaml").write_text(STAGES.replace("sys.exit('the wrong file')", "open('wrong.txt', 'w')"))
@@ -225,9 +225,9 @@ def test_a_fine_tuning_whose_worker_is_killed_is_started_again_and_resumes(
         (worker,) = processes(clone, "ray::")
         worker.kill()
         assert running.end() == 0
-    said = log(clone, FINETUNE)
-    assert said.count(STARTED) == 2
-    assert "of which" in said  # steps before it was resumed
+    output = log(clone, FINETUNE)
+    assert output.count(STARTED) == 2
+    assert "of them before it was resumed" in output
     assert "again on" in running.output
     serial.repro("--single-item", FINETUNE)
     assert (clone.root / CHECKPOINT).read_bytes() == (serial.root / CHECKPOINT).read_bytes()
@@ -243,8 +243,8 @@ def test_what_runs_on_any_node_is_seen_in_mlflow_meanwhile(naps: Project, ray_cl
 
     def runs() -> dict[str, tuple[str, float | None]]:
         client = MlflowClient(f"sqlite:///{naps.root / 'mlflow.db'}")
-        found = [run for e in client.search_experiments() for run in client.search_runs([e.experiment_id])]
-        return {r.info.run_name or "": (r.info.status, r.data.metrics["loss"]) for r in found if r.data.metrics}
+        actual = [run for e in client.search_experiments() for run in client.search_runs([e.experiment_id])]
+        return {r.info.run_name or "": (r.info.status, r.data.metrics["loss"]) for r in actual if r.data.metrics}
 
     with _Running(naps, "--address", ray_cluster.address, environment=environment) as running:
         # Not asked before the tracker has made the store.
@@ -271,7 +271,7 @@ def test_after_a_stopped_command_dvc_repro_goes_on(clone: Project, number: signa
         assert in_use(clone) == {}
     wait_for(lambda: not processes(clone, "tauflow.") and not processes(clone, "stages."))
     result = clone.run("dvc", "repro", "--single-item", FINETUNE)
-    assert "of which" in result.stdout
+    assert "of them before it was resumed" in result.stdout
 
 
 def test_without_ray_one_line_says_what_to_install(naps: Project) -> None:
@@ -279,11 +279,11 @@ def test_without_ray_one_line_says_what_to_install(naps: Project) -> None:
     result = naps.run(sys.executable, "-c", code, "repro", "--jobs", "2", check=False)
     assert result.returncode == 1
     (line,) = result.stderr.strip().splitlines()
-    assert line == "error: --jobs needs Ray, which is not installed; run `pip install 'tauflow[cluster]'`"
+    assert line == "error: --jobs needs Ray, which is not installed; run `pip install ray`"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--jobs", "2", "--address", "127.0.0.1:1"], "no Ray cluster to use"),
         (["--jobs", "2", "nowhere"], "'nowhere' not found"),
@@ -291,12 +291,12 @@ def test_without_ray_one_line_says_what_to_install(naps: Project) -> None:
         (["--address", "auto"], "need --jobs"),
     ],
 )
-def test_wrong_use_is_one_line(naps: Project, arguments: list[str], said: str) -> None:
+def test_wrong_use_is_one_line(naps: Project, arguments: list[str], message: str) -> None:
     result = naps.run(*TAUFLOW, "repro", *arguments, check=False)
     assert result.returncode == 1
     (line,) = result.stderr.strip().splitlines()
     assert line.startswith("error: ")
-    assert said in line
+    assert message in line
 
 
 class _Running:

@@ -8,7 +8,7 @@ from dvc.repo import Repo
 from dvc.repo.reproduce import plan_repro
 
 from pipeline.errors import UserError
-from tauflow.planning import PlannedStage, plan
+from tauflow.planning.stale import PlannedStage, by_kind, plan, unrecorded
 from tests.pipeline.conftest import Project
 
 pytestmark = [
@@ -89,6 +89,17 @@ def test_never_run(small: Project) -> None:
     }
 
 
+def test_never_run_here(small: Project) -> None:
+    """As in a fresh clone: the lock is another machine's, and nothing that it names is here."""
+    for path in ("out/a", "out/b", "both", "count"):
+        (small.root / path).unlink()
+    shutil.rmtree(small.root / ".dvc" / "cache")
+    small.set_parameter("numbers.a.two", 3)  # what has not run here is compared with nothing
+    assert {name: reasons for name, (reasons, _) in stale().items()} == dict.fromkeys(
+        ("first@a", "first@b", "second", "third"), ("never run here",)
+    )
+
+
 def test_a_parameter_with_its_values(small: Project) -> None:
     small.set_parameter("numbers.a.two", 3)
     assert stale() == {
@@ -128,6 +139,26 @@ def test_targets_with_all_that_they_depend_on(small: Project) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_without_artifacts_code_and_parameters_are_judged_alone(small: Project) -> None:
+    """As in a fresh clone, where DVC finds every stage stale."""
+    for path in ("out/a", "out/b", "both", "count"):
+        (small.root / path).unlink()
+    shutil.rmtree(small.root / ".dvc" / "cache")
+    assert len(stale()) == 4
+    assert unrecorded() == []
+    small.set_parameter("numbers.a.two", 3)
+    (small.root / "code" / "third").write_text("new")
+    reasons = {stage.name: stage.reasons for stage in unrecorded()}
+    assert reasons == {"first@a": ("numbers.a.two: 2 → 3",), "third": ("code/third changed",)}
+    small.set_parameter("suffix", "y")
+    assert by_kind(unrecorded()) == [
+        "first: 2 stale: its command changed, and 1 more",
+        "third: 1 stale: code/third changed",
+    ]
+    (small.root / "dvc.lock").unlink()
+    assert by_kind(unrecorded())[1:] == ["second: 1 stale: never run", "third: 1 stale: never run"]
+
+
 def test_the_order_is_dvcs(small: Project) -> None:
     with Repo() as repo:
         assert [stage.name for stage in plan()] == [stage.addressing for stage in plan_repro(repo.index.graph)]
@@ -152,7 +183,7 @@ def files(root: Path) -> dict[str, tuple[int, int]]:
     return {
         str(path.relative_to(root)): (path.stat().st_mtime_ns, path.stat().st_size)
         for path in root.rglob("*")
-        if path.is_file() and ".git/" not in str(path)
+        if path.is_file() and ".git/" not in str(path) and path.name != "dvc.lock.whole"  # the copy, as of any command
     }
 
 
@@ -161,19 +192,22 @@ def test_the_command_in_the_real_pipeline_writes_and_locks_nothing(clone: Projec
     clone.set_parameter("intervals.resamples", 201)
     with Repo(str(clone.root)) as repo, repo.lock:  # as while another command runs
         before = files(clone.root)
-        output = clone.run("tauflow", "plan").stdout
+        output = clone.run("tauflow", "plan", "--wide").stdout
         assert files(clone.root) == before
         assert clone.run("dvc", "status", check=False).returncode != 0
     lines = {line.split()[0]: " ".join(line.split()[1:]) for line in output.splitlines() if line.strip()}
     assert lines["single_task@mini-clip-posthoc"] == "intervals.resamples: 200 → 201"
-    assert lines["summary"].startswith("stages/summary.py changed; after single_task@mini-clip-standard and ")
+    assert lines["summary"].startswith("stages/summary.py changed; intervals.resamples: 200 → 201; after single_task@")
     assert lines["finetune"] == "0 2"
-    assert lines["single_task"] == "3 0"
+    assert lines["single_task"] == "3 0 intervals.resamples: 200 → 201"
+    grouped = clone.run("tauflow", "plan").stdout
+    assert "single_task@" not in grouped
+    assert grouped.splitlines()[-1].startswith("--wide lists every instance")
 
 
 def test_the_real_pipeline_runs_what_was_planned(clone: Project) -> None:
     assert "Nothing to do." in clone.run("tauflow", "plan").stdout
     change(clone.root / "stages" / "summary.py")
     output = clone.run("tauflow", "plan").stdout
-    assert output.splitlines()[0].startswith("1 of ")
+    assert output.splitlines()[0].startswith("Suite tiny: 1 of ")
     assert clone.repro() == ["summary"]

@@ -11,12 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tauflow.preload import DIRECTORY
+from tauflow.running.preload import DIRECTORY
 from tests.pipeline.conftest import Project
 
 pytestmark = pytest.mark.pipeline
 
-# What a `dvc` command does: the third stage finds what the second has started.
+# The work of a `dvc` command: the third stage finds what the second has started.
 DVC = """
 import subprocess, sys, time
 from pathlib import Path
@@ -29,7 +29,13 @@ while not list(Path(sys.argv[1]).glob("*/socket")):
     time.sleep(0.05)
 sys.exit(subprocess.run([sys.executable, "-m", *sys.argv[2:]]).returncode)
 """
-FINETUNE = ["stages.finetune", "mini-clip", "textures", "standard"]
+FINETUNE = ["stages.finetune", "finetune@mini-clip-textures-standard"]
+
+
+@pytest.fixture
+def clone(clone: Project) -> Project:
+    """A throw-away copy in which nothing has preloaded anything."""
+    return Project(clone.root)
 
 
 @pytest.fixture
@@ -56,13 +62,13 @@ def test_a_fork_gives_the_same_bytes_and_ends(clone: Project, dvc: list[str]) ->
 
 
 def test_errors_and_exit_codes_come_through(clone: Project, dvc: list[str]) -> None:
-    result = clone.run(*dvc, "stages.finetune", "mini-clip", "nope", "standard", check=False)
+    result = clone.run(*dvc, "stages.finetune", "finetune@mini-clip-nope-standard", check=False)
     assert result.returncode == 1
     (line,) = result.stderr.strip().splitlines()
     assert line.startswith("error: finetune@mini-clip-nope-standard: ")
-    usage = clone.run(*dvc, "stages.finetune", check=False)
-    assert usage.returncode == 2
-    assert "Missing argument" in usage.stderr
+    unnamed = clone.run(*dvc, "stages.finetune", check=False)
+    assert unnamed.returncode == 1
+    assert unnamed.stderr.splitlines() == ["error: name the stage instance to run; `dvc stage list` shows them"]
 
 
 def test_a_fork_ends_with_the_process_that_dvc_started(clone: Project, dvc: list[str]) -> None:
@@ -77,7 +83,7 @@ def test_a_fork_ends_with_the_process_that_dvc_started(clone: Project, dvc: list
 
 
 def test_one_stage_alone_preloads_nothing(clone: Project) -> None:
-    """It would cost what it saves. What an earlier command has left is cleared away."""
+    """It would cost as much as it saves. The leftovers of an earlier command are removed."""
     (clone.root / DIRECTORY / "99999999").mkdir(parents=True)
     clone.repro("--force", "--single-item", "finetune@mini-clip-textures-standard")
     (left,) = (clone.root / DIRECTORY).iterdir()
@@ -90,6 +96,6 @@ def _is_fork(process: psutil.Process, root: Path) -> bool:
     try:
         parent = process.parent()
         family = [process, parent] if parent else []
-        return bool(family) and all("tauflow.preload" in p.cmdline() and p.cwd() == str(root) for p in family)
+        return bool(family) and all("tauflow.running.preload" in p.cmdline() and p.cwd() == str(root) for p in family)
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return False

@@ -10,7 +10,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tauflow.composition import compose
+from tauflow.dvc.composition import compose
 from tests.pipeline.conftest import OVERRIDES, Project
 
 pytestmark = pytest.mark.pipeline
@@ -20,7 +20,7 @@ STAGE, TABLE = "localisation@mini-clip", "data/analyses/mini-clip/localisation.c
 
 @dataclass(frozen=True)
 class Remote:
-    """Where artifacts are pushed to, with its options and the environment of whoever talks to it."""
+    """A remote for artifacts, with its options and the environment of its clients."""
 
     url: str
     options: Mapping[str, str] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Remote:
 
 @pytest.fixture(scope="module")
 def credentials(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Those of the S3 server; whoever runs the tests may have others, and a configuration of their own."""
+    """Credentials of the S3 server, in place of those and of the configuration of the user who runs the tests."""
     empty = tmp_path_factory.mktemp("aws") / "empty"
     empty.touch()
     return {
@@ -69,11 +69,6 @@ def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Remote:
     return Remote("s3://studies/tiny", {"endpointurl": endpoint}, request.getfixturevalue("credentials"))
 
 
-def commit(project: Project) -> None:
-    project.run("git", "add", "--all")
-    project.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "-m", "commit")
-
-
 def artifacts(project: Project) -> dict[str, bytes]:
     """Everything under data/ by path."""
     files = sorted(path for path in (project.root / "data").rglob("*") if path.is_file())
@@ -82,8 +77,8 @@ def artifacts(project: Project) -> dict[str, bytes]:
 
 def hash_of(project: Project, path: str) -> str:
     """The hash of an artifact in ``dvc.lock``."""
-    (found,) = {out["md5"] for entry in project.lock().values() for out in entry["outs"] if out["path"] == path}
-    return found
+    (digest,) = {out["md5"] for entry in project.lock().values() for out in entry["outs"] if out["path"] == path}
+    return digest
 
 
 def cached(project: Project) -> set[str]:
@@ -93,7 +88,7 @@ def cached(project: Project) -> set[str]:
 
 
 def stored(directory: Path, md5: str) -> bool:
-    """Whether a cache or a directory remote has an object."""
+    """Return whether a cache or a directory remote has an object."""
     return (directory / "files" / "md5" / md5[:2] / md5[2:]).exists()
 
 
@@ -141,9 +136,9 @@ def test_working_copies_share_a_cache_that_no_stage_can_damage(clone: Project, t
 
 
 def test_an_unreachable_server_is_one_line(clone: Project, credentials: dict[str, str]) -> None:
-    """That of DVC itself."""
+    """The line is DVC's own."""
     with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))  # bound and not listening: refuses connections, and nobody else takes it
+        unused.bind(("127.0.0.1", 0))  # bound and not listening: refuses connections, and no other process takes it
         endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
         remote = Remote("s3://studies/tiny", {"endpointurl": endpoint}, credentials)
         remote.attach(clone)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 
 from tests.pipeline.conftest import Project
+from tests.test_declarations import FREE
 
 pytestmark = pytest.mark.pipeline
 
@@ -34,9 +36,8 @@ INSTANCES = [
     "interference@mini-clip-standard",
     "geometry@mini-clip-standard",
     "localisation@mini-clip",
-    "finetune_incremental@mini-clip-textures-tau_jp-0",
-    "task_vector_incremental@mini-clip-textures-tau_jp_order_0",
-    "features_incremental@mini-clip-tau_jp_order_0-val",
+    "merging_grid@mini-clip-standard",
+    "merging_grid@mini-clip-tau_jp",
     "incremental@mini-clip-tau_jp-0",
     "report",
 ]
@@ -48,7 +49,8 @@ def test_metrics_exist_and_agree_with_each_other(reproduced: Project) -> None:
     alpha = json.loads((reproduced.root / "reports" / PARADIGM / "alpha.json").read_text())["alpha"]
 
     def value(benchmark: str, setting: str, task: str, metric: str) -> float:
-        rows = results.query("benchmark == @benchmark and setting == @setting and task == @task and metric == @metric")
+        of_task = "scope == 'mean'" if task == "mean" else "scope == 'task' and task == @task"
+        rows = results.query(f"benchmark == @benchmark and setting == @setting and {of_task} and metric == @metric")
         assert len(rows) == 1
         return rows["value"].iloc[0]
 
@@ -86,7 +88,7 @@ def test_the_table_comes_before_the_analyses(reproduced: Project) -> None:
     """They take long, and nothing of them is in it."""
     order = [name.split("@")[0] for name in reproduced.repro("--dry", "--force")]
     last = max(order.index(stage) for stage in ("negation", "comparison", "summary"))
-    analyses = ("disentanglement", "interference", "geometry", "localisation", "finetune_incremental", "incremental")
+    analyses = ("disentanglement", "interference", "geometry", "localisation", "merging_grid", "incremental")
     assert last < min(order.index(stage) for stage in analyses)
 
 
@@ -96,8 +98,19 @@ def test_a_second_repro_runs_nothing(reproduced: Project) -> None:
 
 def test_the_main_job_needs_no_activated_environment(clone: Project) -> None:
     tauflow = str(Path(sys.executable).with_name("tauflow"))
+    lock = (clone.root / "dvc.lock").read_bytes()
     result = clone.run(tauflow, "repro", "--force", "--single-item", "report", PATH="/usr/bin:/bin")
-    assert "Running stage 'report'" in result.stdout
+    assert "1 of 1 stages to run" in result.stdout
+    assert "1/1  report" in result.stdout
+    assert "Updating lock file" not in result.stdout
+    assert (clone.root / "dvc.lock").read_bytes() == lock  # which DVC's own writer made
+    (clone.root / "dvc.lock").write_bytes(lock.replace(b"  report:", b"  other:"))
+    output = clone.run(tauflow, "repro", "--verbose", "--force", "--single-item", "report").stdout
+    assert "Running stage 'report'" in output
+    assert "Updating lock file 'dvc.lock'" in output
+    written = (clone.root / "dvc.lock").read_text()
+    assert written == dumps_yaml(parse_yaml_for_update(written, "dvc.lock"))
+    assert clone.lock()["other"] == clone.lock()["report"]
     assert "reports/index.html" in result.stdout
     assert "mlflow ui" in result.stdout
 
@@ -126,6 +139,7 @@ def test_a_new_alpha_grid_retrains_nothing(clone: Project) -> None:
         "negation",
         "comparison",
         "summary",
+        "merging_grid",
         "incremental",
         "report",
     }
@@ -137,7 +151,7 @@ def test_new_epochs_of_one_task_leave_the_other_alone(clone: Project) -> None:
     assert trained == [
         "finetune@mini-clip-textures-standard",
         "finetune_regularised@mini-clip-textures-tau_jp",
-        "finetune_incremental@mini-clip-textures-tau_jp-0",
+        "finetune_regularised@mini-clip-textures-tau_jp_order_0",
     ]
 
 
@@ -155,7 +169,7 @@ def test_editing_the_evaluation_code_propagates_nothing_again(clone: Project) ->
 
 
 def test_editing_the_report_code_reruns_only_what_it_makes(clone: Project) -> None:
-    tables = clone.root / "pipeline" / "report" / "tables.py"
+    tables = clone.root / "pipeline" / "report" / "tables" / "__init__.py"
     tables.write_text(tables.read_text() + "\n# a comment\n")
     assert clone.repro() == ["summary", "report"]
 
@@ -174,14 +188,13 @@ def test_running_a_stage_again_gives_the_same_bytes_and_reads_only_what_it_decla
 ) -> None:
     """Run the stage's command in a tree that holds only its declared dependencies, and compare its outputs.
 
-    What is not declared because it cannot change a result: the schema, the errors, tauflow/, the parameters file.
+    What cannot change a result is there too: it is not declared.
     """
     entry = reproduced.lock()[instance]
-    tree = Project(tmp_path / "tree")
-    undeclared = ["tauflow", "pipeline/__init__.py", "pipeline/errors.py", "pipeline/config", "stages/__init__.py"]
-    for path in [*undeclared, "params.yaml", *(item["path"] for item in entry["deps"])]:
+    tree = Project(tmp_path / "tree", reproduced.forks)
+    for path in [*FREE, "dvc.yaml", "params.yaml", *(item["path"] for item in entry["deps"])]:
         _copy(reproduced.root / path, tree.root / path)
-    tree.run(*entry["cmd"].split())
+    tree.run(*entry["cmd"].split(), DVC_STAGE=instance)
     for item in entry["outs"]:
         assert _digest(tree.root / item["path"]) == _digest(reproduced.root / item["path"]), item["path"]
 
@@ -195,37 +208,38 @@ def test_an_experiment_composes_the_parameters_and_runs_only_what_they_change(cl
 
 def test_posthoc_trains_nothing_and_copies_no_vector(reproduced: Project) -> None:
     lock = reproduced.lock()
-    made = {name.split("@")[0] for name in lock if "-posthoc" in name}
-    analyses = {"disentanglement", "interference", "incremental"}
-    assert made == {"single_task", "alpha_search", "addition", "negation"} | analyses
+    kinds = {name.split("@")[0] for name in lock if "-posthoc" in name}
+    analyses = {"disentanglement", "interference", "merging_grid", "incremental"}
+    assert kinds == {"single_task", "alpha_search", "addition", "negation"} | analyses
     recipes = {path.name for path in (reproduced.root / "data" / "task_vectors" / "mini-clip").iterdir()}
     assert recipes == {"standard", "tau_jp", "tau_jp_order_0"}
-    read = [item["path"] for item in lock["features@mini-clip-standard-test"]["deps"]]
-    assert "data/task_vectors/mini-clip/standard" in read
-    read = [item["path"] for item in lock["addition@mini-clip-posthoc"]["deps"]]
-    assert "data/features/test/mini-clip/standard" in read
+    inputs = [item["path"] for item in lock["features@mini-clip-standard-test"]["deps"]]
+    assert "data/task_vectors/mini-clip/standard" in inputs
+    inputs = [item["path"] for item in lock["addition@mini-clip-posthoc"]["deps"]]
+    assert "data/features/test/mini-clip/standard" in inputs
     results = pd.read_csv(reproduced.root / "reports" / "results.csv")
     results = results.query("benchmark == 'single_task' and metric == 'accuracy'")
-    of = {name: group["value"].tolist() for name, group in results.groupby("paradigm")}
-    assert of["posthoc"] != of["standard"]  # the same vectors in another space
+    by_paradigm = {name: group["value"].tolist() for name, group in results.groupby("paradigm")}
+    assert by_paradigm["posthoc"] != by_paradigm["standard"]  # the same vectors in another space
 
 
 def test_only_a_regularised_fine_tuning_reads_other_tasks(reproduced: Project) -> None:
     for name, entry in reproduced.lock().items():
-        read = {item["path"] for item in entry["deps"] if item["path"].startswith("data/tasks/train")}
+        inputs = {item["path"] for item in entry["deps"] if item["path"].startswith("data/tasks/train")}
         if name.startswith("finetune@"):
-            assert read == {f"data/tasks/train/{name.split('-')[2]}.safetensors"}
-        elif name.startswith(("finetune_regularised@", "finetune_incremental@")):
-            assert read == {"data/tasks/train"}
+            assert inputs == {f"data/tasks/train/{name.split('-')[2]}.safetensors"}
+        elif name.startswith("finetune_regularised@"):
+            assert inputs == {"data/tasks/train"}
         else:
-            assert not read
+            assert not inputs
 
 
 def test_all_stages_are_covered(reproduced: Project) -> None:
-    """But for those that only imported vectors need: tests/pipeline/test_imported.py runs them."""
+    """Except for those that only imported or merged vectors need: test_imported.py and test_merged.py run them."""
     stages = re.findall(r"^  (\w+):$", (reproduced.root / "dvc.yaml").read_text(), re.MULTILINE)
-    covered = [instance.split("@")[0] for instance in INSTANCES]
-    assert covered == [stage for stage in stages if stage not in ("finetune_continued", "task_vector_imported")]
+    covered = list(dict.fromkeys(instance.split("@")[0] for instance in INSTANCES))
+    elsewhere = ("finetune_continued", "task_vector_imported", "image_statistics", "merge")
+    assert covered == [stage for stage in stages if stage not in elsewhere]
     assert set(INSTANCES) <= set(reproduced.lock())
 
 

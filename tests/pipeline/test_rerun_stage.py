@@ -6,10 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import yaml
 
+from pipeline.measurements import read_measurements
 from tests.pipeline.conftest import ROOT, Project
 from tools.rerun_stage import Change, locked_outs, named_intervals
 
@@ -32,24 +32,19 @@ def rerun(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]
     return project.run(sys.executable, "-m", "tools.rerun_stage", *arguments, check=False, PATH="/usr/bin:/bin")
 
 
-def commit(project: Project) -> None:
-    project.run("git", "add", "--all")
-    project.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "-m", "commit")
-
-
 def test_the_workflow_pulls_the_inputs_of_a_stage_alone_and_nothing_moves(project: Project, tmp_path: Path) -> None:
     """The shell script of stage.yml itself, in a fresh clone."""
     remote, summary, fresh = str(tmp_path / "storage"), tmp_path / "summary.md", Project(tmp_path / "fresh")
     project.run("dvc", "remote", "add", "--local", "--default", "storage", remote)
     project.run("dvc", "push")
-    commit(project)
+    project.commit("commit")
     project.run("git", "clone", "--quiet", str(project.root), str(fresh.root))
     (fresh.root / ".venv").symlink_to(sys.prefix)
     environment = {"STAGE": STAGE, "REMOTE_URL": remote, "GITHUB_STEP_SUMMARY": str(summary)}
     result = fresh.run("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", SCRIPT, check=False, **environment)
     assert (result.returncode, result.stderr.count("Running stage")) == (0, 1), result.stderr
     lines = summary.read_text().splitlines()
-    assert lines[0] == f"## {STAGE}: all metrics inside"
+    assert lines[0] == f"## {STAGE}: nothing failed"
     metrics = [line for line in lines if line.startswith("| mini-clip/standard/addition.")]
     assert len(metrics) == 5
     assert all(line.endswith("| the same |") for line in metrics)
@@ -65,7 +60,7 @@ def test_a_metric_that_is_not_the_committed_one_fails(project: Project) -> None:
     content = json.loads((project.root / METRICS).read_text())
     content["addition"]["tuned"]["accuracy"] -= 0.02
     (project.root / METRICS).write_text(json.dumps(content))
-    commit(project)
+    project.commit("commit")
     result = rerun(project, STAGE)
     assert result.returncode == 1
     assert result.stdout.startswith(f"## {STAGE}: **moved**\n")
@@ -75,7 +70,7 @@ def test_a_metric_that_is_not_the_committed_one_fails(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "said"),
+    ("stage", "message"),
     [
         ("addition@mini-clip-nkt", "addition@mini-clip-"),
         ("addition@mini-clip-ntk", "present params.yaml"),
@@ -83,12 +78,12 @@ def test_a_metric_that_is_not_the_committed_one_fails(project: Project) -> None:
         ("$(touch injected); echo", "no such stage"),
     ],
 )
-def test_what_is_no_stage_is_one_line_and_exit_code_2(project: Project, stage: str, said: str) -> None:
+def test_what_is_no_stage_is_one_line_and_exit_code_2(project: Project, stage: str, message: str) -> None:
     result = rerun(project, stage)
     assert (result.returncode, result.stdout) == (2, "")
     (line,) = result.stderr.splitlines()
     assert line.startswith(f"error: {stage}: ")
-    assert said in line
+    assert message in line
     assert not (project.root / "injected").exists()
 
 
@@ -127,23 +122,23 @@ def test_a_stage_that_fails_is_not_compared(project: Project) -> None:
     assert result.stderr.splitlines()[-1] == "error: summary: `dvc repro` failed, as it says above"
 
 
-def test_every_metric_with_an_interval_in_the_committed_results_is_found_there() -> None:
+def test_every_metric_with_an_interval_in_the_results_is_found_there(reproduced: Project) -> None:
     """Metrics files name the numbers of results.csv; only choices, and accuracies on val, have no interval."""
-    intervals = named_intervals(pd.read_csv(ROOT / "reports" / "results.csv"))
-    for path in (ROOT / "reports" / "mini-clip" / "ntk").glob("*.json"):
+    intervals = named_intervals(read_measurements(reproduced.root / "reports" / "results.csv"))
+    for path in (reproduced.root / "reports" / "mini-clip" / "tau_jp").glob("*.json"):
         for key, value in flatten(json.loads(path.read_text())).items():
-            found = intervals.get(f"mini-clip/ntk/{key}")
+            interval = intervals.get(f"mini-clip/tau_jp/{key}")
             without = path.stem == "alpha" or key.endswith((".alpha", ".area", "tau_jp.drop", "tau_jp.tau_jp"))
-            assert (found is None) == without, key
-            assert found is None or found[0] == value
+            assert (interval is None) == without, key
+            assert interval is None or interval[0] == value
 
 
 def flatten(content: dict, prefix: str = "") -> dict[str, float]:
     """By dotted names."""
-    found = {}
+    flat = {}
     for key, value in content.items():
-        found |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 @pytest.mark.parametrize(
@@ -161,6 +156,44 @@ def flatten(content: dict, prefix: str = "") -> dict[str, float]:
 def test_verdicts(committed: float | None, new: float | None, verdict: str) -> None:
     bounds = (None, None) if committed is None else (0.45, 0.55)
     assert Change("accuracy", committed, new, *bounds).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("choice", "another_choice", "new", "verdict"),
+    [
+        (True, False, 0.6, "another choice of α"),
+        (True, False, 0.5, "the same"),
+        (True, False, float("nan"), "outside"),
+        (False, True, 0.6, "outside, at another α"),
+        (False, True, 0.51, "inside"),
+        (False, False, 0.6, "outside"),
+    ],
+)
+def test_verdicts_of_choices_and_of_what_follows(choice: bool, another_choice: bool, new: float, verdict: str) -> None:
+    assert Change("alpha", 0.5, new, 0.45, 0.55, choice, another_choice).verdict == verdict
+
+
+def test_a_choice_that_moved_by_a_step_is_reported_and_does_not_fail(project: Project) -> None:
+    """Metrics of the search itself, and of the negation whose α differs from the committed one."""
+    alpha = project.root / "reports/mini-clip/standard/alpha.json"
+    committed = json.loads(alpha.read_text())
+    other = json.loads(alpha.read_text())
+    other["alpha"]["negation"]["textures"] += 0.25
+    other["alpha"]["addition"] += 0.25
+    other["val"]["accuracy"] += 0.2
+    alpha.write_text(json.dumps(other))
+    project.commit("commit")
+    result = rerun(project, "alpha_search@mini-clip-standard")
+    assert result.returncode == 0, result.stdout
+    rows = {line.split(" | ")[0]: line for line in result.stdout.splitlines() if line.startswith("| mini-clip/")}
+    assert rows["| mini-clip/standard/alpha.negation.textures"].endswith("| another choice of α |")
+    assert rows["| mini-clip/standard/val.accuracy"].endswith("| outside, at another α |")
+    metrics = json.loads((project.root / "reports/mini-clip/standard/negation.json").read_text())
+    metrics["negation"]["tuned"]["target"] += 0.2
+    (project.root / "reports/mini-clip/standard/negation.json").write_text(json.dumps(metrics))
+    project.commit("commit")
+    assert json.loads(alpha.read_text()) == committed
+    assert rerun(project, "negation@mini-clip-standard").returncode == 1  # at the committed choice
 
 
 def test_a_stage_that_the_lock_does_not_have() -> None:

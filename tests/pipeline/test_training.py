@@ -13,12 +13,13 @@ import pandas as pd
 import pytest
 import yaml
 
-from pipeline.files import read_arrays
+from pipeline.io.arrays import read_arrays
 from tests.pipeline.conftest import Project
 
 pytestmark = pytest.mark.pipeline
 
-TEXTURES = ("mini-clip", "textures")
+STANDARD = "finetune@mini-clip-textures-standard"
+REGULARISED = "finetune_regularised@mini-clip-textures-tau_jp"
 CHECKPOINTS = Path("data/checkpoints/mini-clip")
 
 
@@ -26,10 +27,10 @@ def resume_files(project: Project) -> list[Path]:
     return sorted((project.root / ".tauflow" / "resume").glob("*.safetensors"))
 
 
-def kill_midway(project: Project, stage: str, *recipe: str) -> None:
-    """Start the stage, and kill it with SIGKILL as soon as it has saved something."""
+def kill_midway(project: Project, instance: str) -> None:
+    """Start a fine-tuning, and kill it with SIGKILL as soon as it has saved something."""
     process = subprocess.Popen(
-        [sys.executable, "-m", f"stages.{stage}", *TEXTURES, *recipe],
+        [sys.executable, "-m", "stages.finetune", instance],
         cwd=project.root,
         env={**os.environ, "TAUFLOW_TRACKER": "off"},
         stdout=subprocess.DEVNULL,
@@ -43,32 +44,35 @@ def kill_midway(project: Project, stage: str, *recipe: str) -> None:
     assert process.wait() == -signal.SIGKILL
 
 
-@pytest.mark.parametrize(("stage", "recipe"), [("finetune", "standard"), ("finetune_regularised", "tau_jp")])
-def test_a_killed_fine_tuning_is_resumed_and_ends_with_the_same_bytes(clone: Project, stage: str, recipe: str) -> None:
-    outputs = [clone.root / item["path"] for item in clone.lock()[f"{stage}@mini-clip-textures-{recipe}"]["outs"]]
+@pytest.mark.parametrize("instance", [STANDARD, REGULARISED])
+def test_a_killed_fine_tuning_is_resumed_and_ends_with_the_same_bytes(clone: Project, instance: str) -> None:
+    outputs = [clone.root / item["path"] for item in clone.lock()[instance]["outs"]]
     expected = {path: path.read_bytes() for path in outputs}
     for path in outputs:
         path.unlink()
-    kill_midway(clone, stage, recipe)
+    kill_midway(clone, instance)
     assert not any(path.exists() for path in outputs)
-    output = clone.run("python", "-m", f"stages.{stage}", *TEXTURES, recipe).stdout
-    assert "9 steps, of which " in output
+    output = clone.stage(instance).stdout
+    assert "of them before it was resumed" in output
     assert {path: path.read_bytes() for path in outputs} == expected
     assert resume_files(clone) == []
 
 
 def test_a_regulariser_sees_only_tasks_that_have_arrived(clone: Project) -> None:
     """Optdigits arrives after textures: no image of the control is opened for it, and textures sees none of others."""
-    assert yaml.safe_load((clone.root / "params.yaml").read_text())["arrivals"]["order_0"] == ["textures", "optdigits"]
+    assert yaml.safe_load((clone.root / "params.yaml").read_text())["derived"]["arrivals"]["order_0"] == [
+        "textures",
+        "optdigits",
+    ]
     first, second = (
         clone.root / CHECKPOINTS / "tau_jp_order_0" / f"{t}.safetensors" for t in ("textures", "optdigits")
     )
     expected = first.read_bytes(), second.read_bytes()
     train = clone.root / "data" / "tasks" / "train"
     (train / "emoji.safetensors").unlink()
-    clone.run("python", "-m", "stages.finetune_incremental", "mini-clip", "optdigits", "tau_jp", "0")
+    clone.stage("finetune_regularised@mini-clip-optdigits-tau_jp_order_0")
     (train / "optdigits.safetensors").unlink()
-    clone.run("python", "-m", "stages.finetune_incremental", "mini-clip", "textures", "tau_jp", "0")
+    clone.stage("finetune_regularised@mini-clip-textures-tau_jp_order_0")
     assert (first.read_bytes(), second.read_bytes()) == expected
     penalties = [
         pd.read_csv(clone.root / "data" / "training" / "mini-clip" / "tau_jp_order_0" / f"{task}.csv")[
@@ -81,10 +85,10 @@ def test_a_regulariser_sees_only_tasks_that_have_arrived(clone: Project) -> None
 
 
 def test_what_was_saved_with_other_parameters_is_not_resumed_from(clone: Project) -> None:
-    kill_midway(clone, "finetune", "standard")
+    kill_midway(clone, STANDARD)
     (stale,) = resume_files(clone)
     clone.set_parameter("finetune.lr", 1e-5)
-    output = clone.run("python", "-m", "stages.finetune", *TEXTURES, "standard").stdout
+    output = clone.stage(STANDARD).stdout
     assert "9 steps, last loss" in output
     assert resume_files(clone) == [stale]
 
@@ -94,7 +98,7 @@ def test_two_processes_of_torchrun_train_the_same_model(clone: Project) -> None:
     base, _ = read_arrays(clone.root / "data" / "models" / "mini-clip" / "image_encoder.safetensors")
     alone, _ = read_arrays(path)
     clone.set_parameter("finetune.processes", 2)
-    clone.repro("--single-item", "finetune@mini-clip-textures-standard")
+    clone.repro("--single-item", STANDARD)
     shared, _ = read_arrays(path)
     # Not the same bits: the order of summation differs, and the key biases, whose gradient is zero but for rounding,
     # move anywhere in AdamW.
@@ -142,6 +146,7 @@ schedule:
 paradigm:
   norms:
     recipe: norms
+    merging: null
     evaluated_in: tangent
     negation_grid: null
 """
@@ -156,7 +161,8 @@ def test_a_paradigm_is_one_yaml_file_and_its_parts_one_python_file(clone: Projec
     assert {name for name in ran if "-norms" not in name} == {"report", "summary", "comparison@mini-clip"}
     assert {name.split("@")[0] for name in ran} == {
         *("finetune", "task_vector", "features", "single_task", "alpha_search", "addition", "negation"),
-        *("disentanglement", "interference", "geometry", "incremental", "comparison", "summary", "report"),
+        *("disentanglement", "interference", "geometry", "merging_grid", "incremental"),
+        *("comparison", "summary", "report"),
     }
     # Its penalty sees no other task's images.
     assert {name for name in ran if name.startswith("finetune")} == {
@@ -172,7 +178,7 @@ def test_a_paradigm_is_one_yaml_file_and_its_parts_one_python_file(clone: Projec
 
     with (clone.root / "extensions" / "norms.py").open("a") as file:
         file.write("# changed\n")
-    result = clone.run("python", "-m", "stages.finetune", *TEXTURES, "norms", check=False)
+    result = clone.stage("finetune@mini-clip-textures-norms", check=False)
     assert result.returncode == 1
     (line,) = result.stderr.strip().splitlines()
     assert "extensions/norms.py" in line

@@ -3,12 +3,13 @@
 import io
 import struct
 import zlib
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import open_clip
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from torchvision.transforms import CenterCrop, Compose, Resize
 
 from pipeline.preparation.decoding import decode
@@ -105,6 +106,19 @@ def test_sixteen_bits_lose_the_lower_eight(kind: str) -> None:
     assert flat(decode(saved(image, kind), 7, None)) == [0x81] * 3
 
 
+@pytest.mark.parametrize("value", [1, 200, 255])
+@pytest.mark.parametrize(("kind", "number"), [("PNG", np.uint16), ("TIFF", np.uint16), ("TIFF", np.int32)])
+def test_wide_grey_with_eight_bit_values_is_as_clip_sees_it(kind: str, number: type, value: int) -> None:
+    content = saved(Image.fromarray(np.full((7, 7), value, number)), kind)
+    assert flat(decode(content, 7, None)) == [value] * 3
+    assert np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).max() == value
+
+
+def test_sixteen_bits_of_a_pgm_lose_the_lower_eight() -> None:
+    """Pillow gives 32-bit numbers for these, in the range of 16 bits."""
+    assert flat(decode(b"P5 2 2 65535\n" + b"\x81\x23" * 4, 2, None)) == [0x81] * 3
+
+
 def test_sixteen_bit_colours() -> None:
     """Pillow cannot write these, so the file is put together by hand."""
     row = b"\x00" + struct.pack(">HHH", 0x1234, 0x80FF, 0xFF00) * 4
@@ -127,6 +141,52 @@ def test_exif_orientation_is_followed() -> None:
     assert turned[:, -2:].max() < 55
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_as_pillow_turns_it(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = saved(Image.fromarray(noise(12, 12)), "PNG", exif=exif)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content)))).transpose(2, 0, 1)
+    np.testing.assert_array_equal(decode(content, 12, None), expected)
+
+
+TIFF_HEAD = b"Exif\0\0II*\0\x08\0\0\0"
+ODD_TAGS = {
+    "XMP that is not UTF-8": b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta>\xa8\xff</x:xmpmeta>",
+    "XMP with an odd orientation": b'http://ns.adobe.com/xap/1.0/\0<x tiff:Orientation="\xff"/>',
+    "empty EXIF": b"Exif\0\0",
+    "EXIF of noughts": b"Exif\0\0" + bytes(20),
+    "EXIF beyond its end": b"Exif\0\0II*\0\xff\xff\0\0",
+    "EXIF that is cut": TIFF_HEAD + b"\x01\0\x12",
+    "unknown orientation": TIFF_HEAD + b"\x01\0\x12\x01\x03\0\x01\0\0\0\x09\0\0\0\0\0\0\0",
+    "orientation in words": TIFF_HEAD + b"\x01\0\x12\x01\x02\0\x04\0\0\0abc\0\0\0\0\0",
+    "two orientations": TIFF_HEAD + b"\x01\0\x12\x01\x03\0\x02\0\0\0\x06\0\x03\0\0\0\0\0",
+}
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("tag", ODD_TAGS)
+def test_odd_tags_leave_the_image_as_clip_sees_it(tag: str) -> None:
+    plain = saved(Image.fromarray(noise(40, 30)), "JPEG")
+    payload = ODD_TAGS[tag]
+    content = plain[:2] + b"\xff\xe1" + struct.pack(">H", len(payload) + 2) + payload + plain[2:]
+    np.testing.assert_array_equal(decode(content, 16, None), decode(plain, 16, None))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"])
+def test_damage_of_any_kind_is_one_kind_of_error(kind: str) -> None:
+    content = saved(Image.fromarray(noise(12, 9)), kind)
+    random = np.random.default_rng(0)
+    for _ in range(150):
+        damaged = bytearray(content)
+        for position in random.integers(0, min(len(content), 200), 3):
+            damaged[position] = random.integers(256)
+        for candidate in (bytes(damaged), content[: random.integers(len(content))]):
+            with suppress(ValueError):
+                assert decode(candidate, 8, None).shape == (3, 8, 8)
+
+
 def test_animation_shows_its_first_frame() -> None:
     frames = [Image.new("RGB", (5, 5), colour) for colour in ((255, 0, 0), (0, 0, 255))]
     assert flat(decode(saved(frames[0], "GIF", save_all=True, append_images=frames[1:]), 5, None)) == [255, 0, 0]
@@ -134,12 +194,16 @@ def test_animation_shows_its_first_frame() -> None:
 
 BROKEN = {
     "nothing": b"",
-    "text": b"this is no image",
+    "text": b"this is not an image",
     "half a JPEG": saved(Image.fromarray(noise(64, 64)), "JPEG")[:900],
     "half a PNG": saved(Image.fromarray(noise(64, 64)))[:900],
     "no end of header": b"\x89PNG\r\n\x1a\n\x00\x00",
     "PostScript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n",
     "floating point": saved(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"),
+    "32 bits of an unknown range": saved(Image.fromarray(np.full((4, 4), 3000, np.int32)), "TIFF"),
+    "negative numbers": saved(Image.fromarray(np.full((4, 4), -1, np.int32)), "TIFF"),
+    "Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 12345\n",
+    "web page": b"\n<!DOCTYPE html><html></html>",
     "more than 16 bits": saved(Image.fromarray(np.full((4, 4), 70000, np.int32)), "TIFF"),
 }
 
@@ -151,6 +215,19 @@ def test_what_cannot_be_decoded(broken: str) -> None:
     line = str(error.value)
     assert "\n" not in line
     assert "0x" not in line
+
+
+@pytest.mark.parametrize(
+    ("broken", "text"), [("nothing", "it is empty"), ("Git LFS pointer", "git lfs pull"), ("web page", "a web page")]
+)
+def test_what_is_no_image_is_recognised(broken: str, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        decode(BROKEN[broken], 32, None)
+
+
+def test_a_line_is_not_blown_up() -> None:
+    with pytest.raises(ValueError, match=r"^is 1 x 9000: too narrow to be resized to 224 pixels$"):
+        decode(saved(Image.new("L", (9000, 1))), 224, None)
 
 
 def test_size_other_than_promised() -> None:

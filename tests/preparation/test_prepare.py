@@ -13,9 +13,10 @@ from PIL import Image
 
 from pipeline.config import PrepareSettings
 from pipeline.errors import UserError
+from pipeline.images import read_split
 from pipeline.preparation import Destination, prepare, read_raw
 from pipeline.preparation.decoding import decode
-from pipeline.tasks import TaskCard, TaskDefinition, read_split
+from pipeline.tasks import TaskCard, TaskDefinition
 from tests.hub import encoded, parquet
 
 SETTINGS = PrepareSettings(
@@ -162,10 +163,10 @@ def test_a_broken_image_is_named(content: bytes | None, task: Task) -> None:
     assert "cannot be decoded" in line or "has no content" in line
 
 
-@pytest.mark.parametrize(("label", "said"), [(2, "label 2 but only 2 classes"), (-1, "label -1 but only 2 classes")])
-def test_label_of_no_class(label: int, said: str, task: Task) -> None:
+@pytest.mark.parametrize(("label", "message"), [(2, "label 2 but only 2 classes"), (-1, "label -1 but only 2 classes")])
+def test_label_of_no_class(label: int, message: str, task: Task) -> None:
     task.write("test", [TEST], lambda i: label if i == 3 else 0)
-    assert f"task pets, split test: {said}" in task.refused()
+    assert f"task pets, split test: {message}" in task.refused()
 
 
 def test_image_without_a_label(task: Task) -> None:
@@ -180,7 +181,7 @@ def test_column_that_is_not_there(task: Task) -> None:
 def test_damaged_file(task: Task) -> None:
     path = task.root / "raw" / "train" / "00001.parquet"
     path.write_bytes(path.read_bytes()[:-100])
-    assert task.refused().startswith(f"{path}: damaged or no parquet file")
+    assert task.refused().startswith(f"{path}: damaged or not a parquet file")
 
 
 def test_duplicates_are_counted_said_and_kept(task: Task, capsys: pytest.CaptureFixture) -> None:
@@ -189,9 +190,9 @@ def test_duplicates_are_counted_said_and_kept(task: Task, capsys: pytest.Capture
     card = task.prepare()
     assert card.duplicates == {"val in train": 2, "test in train": 2, "test in val": 1}
     assert card.counts == {"train": 24, "val": 3, "test": 10}
-    said = capsys.readouterr().out
-    assert "warning: task pets: 2 images of val are in train too, to the pixel" in said
-    assert "warning: task pets: 1 images of test are in val too, to the pixel" in said
+    output = capsys.readouterr().out
+    assert "warning: task pets: 2 images of val are in train too, to the pixel" in output
+    assert "warning: task pets: 1 images of test are in val too, to the pixel" in output
 
 
 def test_the_same_pixels_in_another_file_are_a_duplicate(task: Task) -> None:
@@ -215,8 +216,8 @@ def test_a_disk_that_is_too_small(task: Task, monkeypatch: pytest.MonkeyPatch, c
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=30 * 3 * 16 * 16 - 1))
     line = task.refused()
     assert line.startswith(f"task pets: its packed images: 0.00 GB are needed at {task.root}")
-    said = "pets: train 18, val 6, test 6 images of 16 x 16 pixels take 0.00 GB"
-    assert said in capsys.readouterr().out
+    message = "pets: train 18, val 6, test 6 images of 16 x 16 pixels take 0.00 GB"
+    assert message in capsys.readouterr().out
     assert list(task.root.glob("*.safetensors")) == []
 
 

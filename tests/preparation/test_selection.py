@@ -1,4 +1,4 @@
-"""Which images become train, val and test."""
+"""The choice of images for train, val and test."""
 
 from collections.abc import Mapping
 
@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from pipeline.config import PrepareSettings
 from pipeline.errors import UserError
+from pipeline.images import LabelledImages, Split
 from pipeline.preparation.raw import PackedSplit
-from pipeline.preparation.selection import select
-from pipeline.tasks import LabelledImages, Split
+from pipeline.preparation.selection import choose_splits
 
 DEFAULT = PrepareSettings(
     val_fraction=0.1, val_max=5000, val_seed=0, max_images=None, control_train_images=None, resolution=None
@@ -29,7 +29,7 @@ def selected(
     raw: Mapping[str, LabelledImages], settings: PrepareSettings, control: bool = False, shuffled: bool = True
 ) -> dict[Split, LabelledImages]:
     """The images themselves."""
-    splits = select({n: PackedSplit(s, shuffled) for n, s in raw.items()}, 10, settings, control, "task digits")
+    splits = choose_splits({n: PackedSplit(s, shuffled) for n, s in raw.items()}, 10, settings, control, "task digits")
     contents = {}
     for name, split in splits.items():
         assert isinstance(split.raw, PackedSplit)
@@ -111,7 +111,7 @@ def test_of_a_source_that_is_sorted_images_are_drawn_at_random() -> None:
 def test_only_the_controls_train_is_a_sample() -> None:
     settings = DEFAULT.model_copy(update={"control_train_images": 30})
     raw = {"train": numbered(500), "test": numbered(200, start=500)}
-    task, control = (selected(raw, settings, control=of, shuffled=False) for of in (False, True))
+    task, control = (selected(raw, settings, control=is_control, shuffled=False) for is_control in (False, True))
     assert {name: len(split) for name, split in task.items()} == {"train": 450, "val": 50, "test": 200}
     assert {name: len(split) for name, split in control.items()} == {"train": 30, "val": 50, "test": 200}
     assert numbers(control["val"]) == numbers(task["val"])

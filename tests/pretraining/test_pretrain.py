@@ -14,14 +14,14 @@ import torch
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy, normalize
 
-from pipeline.files import file_sha256
+from pipeline.io.files import file_sha256
 from pipeline.pretraining import build, pretrain
-from pipeline.pretraining.pretrain import Progress, Recipe, augment, caption_loss, optimisers, schedule
+from pipeline.pretraining.pretrain import Settings, StepReport, augment, caption_loss, learning_rate_factor, optimisers
 from pipeline.pretraining.zero_shot import ZeroShot
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "data" / "mini"
-SHORT = Recipe(steps=10, pairs=300, threads=1)
+SHORT = Settings(steps=10, pairs=300, threads=1)
 
 
 @pytest.fixture(autouse=True)
@@ -59,12 +59,12 @@ def test_caption_loss_is_clips_own_where_captions_differ() -> None:
 
 
 def test_schedule_rises_then_falls_to_its_end() -> None:
-    recipe = replace(SHORT, steps=100, warmup=10)
-    factors = [schedule(step, recipe) for step in range(101)]
+    settings = replace(SHORT, steps=100, warmup=10)
+    factors = [learning_rate_factor(step, settings) for step in range(101)]
     assert factors[0] == pytest.approx(0.1)
     assert max(factors) == factors[9] == factors[10] == 1
     assert factors[10:] == sorted(factors[10:], reverse=True)
-    assert factors[100] == pytest.approx(recipe.final_lr)
+    assert factors[100] == pytest.approx(settings.final_lr)
 
 
 def test_augmentation_only_moves_contrast_tint_and_place() -> None:
@@ -95,15 +95,15 @@ def test_a_stopped_run_resumed_by_the_command_ends_with_the_same_bytes(
     monkeypatch.setattr(ZeroShot, "load", no_tasks)
     whole = pretrain.pretrain(SHORT, SOURCES, tmp_path / "whole.pt", checkpoint_every=100)
 
-    def stop(progress: Progress) -> None:
-        if progress.step == 8:
+    def stop(step: StepReport) -> None:
+        if step.step == 8:
             raise KeyboardInterrupt
 
     out = tmp_path / "mini.safetensors"
     checkpoint = tmp_path / "mini.checkpoint.pt"
     with pytest.raises(KeyboardInterrupt):
         pretrain.pretrain(SHORT, SOURCES, checkpoint, checkpoint_every=3, report=stop)
-    with pytest.raises(ValueError, match="of another recipe"):
+    with pytest.raises(ValueError, match="has other settings"):
         pretrain.pretrain(replace(SHORT, seed=1), SOURCES, checkpoint, resume=True)
 
     options = ["--steps", "10", "--pairs", "300", "--threads", "1", "--resume"]
@@ -146,5 +146,5 @@ def test_committed_weights_are_the_described_ones() -> None:
     assert file_sha256(SOURCES / "mini-clip.safetensors") == description["sha256"]
     model, tokenizer = build()
     model.load_state_dict(load_file(SOURCES / "mini-clip.safetensors"))
-    found = ZeroShot.load(SOURCES, tokenizer).accuracies(model, "val")
-    assert found == pytest.approx(description["zero_shot_val"], abs=0.005)
+    accuracies = ZeroShot.load(SOURCES, tokenizer).accuracies(model, "val")
+    assert accuracies == pytest.approx(description["zero_shot_val"], abs=0.005)

@@ -1,23 +1,25 @@
-"""Studies of random numbers with all that a report shows, as small as one likes."""
+"""Studies of random numbers of any size, with everything that a report shows."""
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from pipeline.config import OtherTasks, Paradigm, Recipe, RegulariserSettings
-from pipeline.evaluation.protocols import Setting
-from pipeline.measurements import MEAN, BenchmarkName, Estimate, Measurement, Recorder, to_frame
-from pipeline.report.cost import Record, Step, paradigm_costs
+from pipeline.measurements import Estimate, Measurement, Recorder, Setting, Subject, to_frame
 from pipeline.report.inputs import Analyses, Model, SearchCurves, Study, Timing
-from pipeline.report.origins import Origins, Source
-from pipeline.report.seeds import pool
+from pipeline.report.tables.cost import StepTiming, TimingRecord, paradigm_costs
+from pipeline.report.tables.origins import Origins, Source
+from pipeline.report.tables.seeds import pool
 from pipeline.tasks import TaskCard
 
 CONTROL = "control"
 ALPHAS = [0.0, 0.5, 1.0]
 GRID = [-1.0, 0.0, 1.0]
+# By merging method; up to 2 was tried.
+MERGED_ALPHAS = {"sum": 0.5, "ties": 1.25, "iso_c": 2.0}
 RECIPES = {
     "standard": Recipe(trainable="all", trained_in="weight", regulariser=None, extension=None, start=None),
     "ntk": Recipe(trainable="all", trained_in="tangent", regulariser=None, extension=None, start=None),
@@ -28,7 +30,7 @@ RECIPES = {
             name="tau_jp",
             weight=0.1,
             options={"norm": "l2"},
-            others=OtherTasks(tasks=["a", "b"], control=None, mode="cyclic", batch_size=2),
+            others=OtherTasks(tasks=["a", "b"], control=None, arrivals=None, mode="cyclic", batch_size=2),
         ),
         extension=None,
         start=None,
@@ -36,18 +38,18 @@ RECIPES = {
     "biases": Recipe(trainable="biases", trained_in="weight", regulariser=None, extension=None, start=None),
 }
 PARADIGMS = {
-    "standard": Paradigm(recipe="standard", evaluated_in="weight", negation_grid=None),
-    "posthoc": Paradigm(recipe="standard", evaluated_in="tangent", negation_grid=None),
-    "ntk": Paradigm(recipe="ntk", evaluated_in="tangent", negation_grid=None),
-    "tau_jp": Paradigm(recipe="tau_jp", evaluated_in="tangent", negation_grid=None),
-    "biases": Paradigm(recipe="biases", evaluated_in="weight", negation_grid=None),
+    "standard": Paradigm(recipe="standard", merging=None, evaluated_in="weight", negation_grid=None),
+    "posthoc": Paradigm(recipe="standard", merging=None, evaluated_in="tangent", negation_grid=None),
+    "ntk": Paradigm(recipe="ntk", merging=None, evaluated_in="tangent", negation_grid=None),
+    "tau_jp": Paradigm(recipe="tau_jp", merging=None, evaluated_in="tangent", negation_grid=None),
+    "biases": Paradigm(recipe="biases", merging=None, evaluated_in="weight", negation_grid=None),
 }
 
 
-def make_record(model: str) -> Record:
+def make_record(model: str) -> TimingRecord:
     """Steps of 100 ms of CPU time for standard, 150 and 200 for the others."""
     steps = {"standard": 0.1, "tangent": 0.15, "tau_jp cyclic": 0.2}
-    return Record(
+    return TimingRecord(
         model=model,
         batch=10,
         size=32,
@@ -59,7 +61,7 @@ def make_record(model: str) -> Record:
         torch="2",
         machine="a machine",
         variants={
-            name: Step(seconds=3 * s, cpu_seconds=s, images_per_second=10 / s, step_bytes=2**21)
+            name: StepTiming(seconds=3 * s, cpu_seconds=s, images_per_second=10 / s, step_bytes=2**21)
             for name, s in steps.items()
         },
     )
@@ -73,6 +75,7 @@ def make_study(
     seeds: int = 1,
     timed: bool = True,
     control: str = CONTROL,
+    methods: Sequence[str] = ("sum", "ties", "iso_c"),
 ) -> Study:
     """A study; the numbers of a seed are the same whatever else is in it.
 
@@ -84,8 +87,9 @@ def make_study(
         seeds: of the first are the results.
         timed: whether there is any record.
         control: the control task.
+        methods: merging methods.
     """
-    frames = [_results(models, paradigms, tasks, orders, seed, control) for seed in range(seeds)]
+    frames = [_results(models, paradigms, tasks, orders, seed, control, methods) for seed in range(seeds)]
     results = frames[0]
     return Study(
         suite="random",
@@ -96,7 +100,7 @@ def make_study(
         models={
             model: Model(
                 searches={name: _search(results, model, name, tasks) for name in paradigms},
-                analyses=_analyses(paradigms, tasks, orders),
+                analyses=_analyses(paradigms, tasks, orders, methods),
                 timing=_timing(model, paradigms) if timed and (len(models) == 1 or model != models[-1]) else None,
                 origins=_origins(model, paradigms, tasks),
             )
@@ -120,24 +124,27 @@ def _results(
     orders: Sequence[str],
     seed: int,
     control: str,
+    methods: Sequence[str],
 ) -> pd.DataFrame:
     rows: list[Measurement] = []
     for i, model in enumerate(models):
         for j, paradigm in enumerate(paradigms):
             random = np.random.default_rng([seed, i, j])
-            recorder = Recorder(model, paradigm, seed)
+            recorder = Recorder(model, seed, paradigm=paradigm)
             rows += _accuracies(recorder, random, tasks, control)
-            if paradigm != paradigms[0]:
-                rows += _differences(recorder, random, paradigms[0])
+            for reference in paradigms[:j]:
+                rows += _differences(recorder, random, reference)
             rows += _pairs(recorder, random, tasks, control)
             for order in orders:
                 rows += _incremental(recorder, random, f"order_{order}")
+            for position, method in enumerate(methods):
+                rows += _merging(replace(recorder, method=method), random, tasks, methods[:position])
         for recipe in recipes_of(paradigms):
             random = np.random.default_rng([seed, i])
-            recorder = Recorder(model, recipe, seed)
+            recorder = Recorder(model, seed, recipe=recipe)
             for first, second in itertools.combinations(tasks, 2):
                 cosine = float(random.uniform(-0.2, 0.2))
-                rows.append(recorder.number("cosine", "none", f"{first}+{second}", "cosine", cosine))
+                rows.append(recorder.number("cosine", "none", Subject.of_pair(first, second), "cosine", cosine))
     return to_frame(rows)
 
 
@@ -150,7 +157,7 @@ def _accuracies(
     recorder: Recorder, random: np.random.Generator, tasks: Sequence[str], control: str
 ) -> list[Measurement]:
     rows = []
-    kinds: list[tuple[BenchmarkName, Setting, str]] = [
+    kinds: list[tuple[str, Setting, str]] = [
         ("zero_shot", "none", "accuracy"),
         ("single_task", "none", "accuracy"),
         ("addition", "tuned", "accuracy"),
@@ -161,21 +168,30 @@ def _accuracies(
         ("negation", "tuned", "control"),
     ]
     for benchmark, setting, metric in kinds:
-        names = [*tasks, MEAN, control] if benchmark == "zero_shot" else [*tasks, MEAN]
-        rows += [recorder.estimate(benchmark, setting, task, metric, _estimate(random)) for task in names]
-    rows.append(recorder.number("addition", "tuned", MEAN, "alpha", 0.5))
+        names = [*tasks, control] if benchmark == "zero_shot" else tasks
+        subjects = [*map(Subject.of_task, names), Subject.of_mean()]
+        rows += [recorder.estimate(benchmark, setting, subject, metric, _estimate(random)) for subject in subjects]
+    rows.append(recorder.number("addition", "tuned", Subject.of_mean(), "alpha", 0.5))
     for position, task in enumerate(tasks):
-        rows.append(recorder.number("negation", "tuned", task, "alpha", ALPHAS[position % 3]))
-        rows.append(recorder.number("negation", "none", task, "near_chance", float(position == 0)))
+        rows.append(recorder.number("negation", "tuned", Subject.of_task(task), "alpha", ALPHAS[position % 3]))
+        rows.append(recorder.number("negation", "none", Subject.of_task(task), "near_chance", float(position == 0)))
     return rows
 
 
 def _differences(recorder: Recorder, random: np.random.Generator, reference: str) -> list[Measurement]:
-    settings: list[Setting] = ["tuned", "alpha_1"]
+    kinds: list[tuple[str, Setting, str]] = [
+        ("single_task", "none", "accuracy"),
+        ("addition", "tuned", "accuracy"),
+        ("addition", "alpha_1", "accuracy"),
+        ("addition", "tuned", "normalized"),
+        ("addition", "alpha_1", "normalized"),
+        ("negation", "tuned", "target"),
+    ]
     return [
-        recorder.estimate("addition", setting, MEAN, f"{metric}_minus_{reference}", _estimate(random, -0.1, 0.1))
-        for metric in ("accuracy", "normalized")
-        for setting in settings
+        recorder.estimate(
+            benchmark, setting, Subject.of_mean(), f"{metric}_minus_{reference}", _estimate(random, -0.1, 0.1)
+        )
+        for benchmark, setting, metric in kinds
     ]
 
 
@@ -183,12 +199,14 @@ def _pairs(recorder: Recorder, random: np.random.Generator, tasks: Sequence[str]
     rows = []
     for vector, data in itertools.product(tasks, [*tasks, control]):
         for metric in ("tau_jp", "drop"):
-            rows.append(recorder.estimate("tau_jp", "none", f"{vector}+{data}", metric, _estimate(random, 0.01, 2)))
+            rows.append(
+                recorder.estimate("tau_jp", "none", Subject.of_pair(vector, data), metric, _estimate(random, 0.01, 2))
+            )
     for metric in ("tau_jp", "drop", "rank_correlation"):
-        rows.append(recorder.estimate("tau_jp", "none", MEAN, metric, _estimate(random)))
+        rows.append(recorder.estimate("tau_jp", "none", Subject.of_mean(), metric, _estimate(random)))
     for metric in ("error", "error_alpha_1", "divergence"):
-        rows.append(recorder.estimate("disentanglement", "none", MEAN, metric, _estimate(random)))
-    rows.append(recorder.number("disentanglement", "none", MEAN, "area", 0.25))
+        rows.append(recorder.estimate("disentanglement", "none", Subject.of_mean(), metric, _estimate(random)))
+    rows.append(recorder.number("disentanglement", "none", Subject.of_mean(), "area", 0.25))
     return rows
 
 
@@ -196,8 +214,24 @@ def _incremental(recorder: Recorder, random: np.random.Generator, order: str) ->
     settings: list[Setting] = ["tuned", "alpha_1"]
     rows = []
     for setting, metric in itertools.product(settings, ("accuracy", "normalized")):
-        rows.append(recorder.estimate("incremental", setting, order, metric, _estimate(random)))
-        rows.append(recorder.number("incremental", setting, order, f"{metric}_over_arrivals", 0.5))
+        rows.append(recorder.estimate("incremental", setting, Subject.of_order(order), metric, _estimate(random)))
+        rows.append(recorder.number("incremental", setting, Subject.of_order(order), f"{metric}_over_arrivals", 0.5))
+    return rows
+
+
+def _merging(
+    recorder: Recorder, random: np.random.Generator, tasks: Sequence[str], references: Sequence[str]
+) -> list[Measurement]:
+    settings: list[Setting] = ["tuned", "alpha_1"]
+    rows = [recorder.number("merging", "tuned", Subject.of_mean(), "alpha", MERGED_ALPHAS[recorder.method])]
+    for setting, metric in itertools.product(settings, ("accuracy", "normalized")):
+        for subject in (*map(Subject.of_task, tasks), Subject.of_mean()):
+            rows.append(recorder.estimate("merging", setting, subject, metric, _estimate(random)))
+        for reference in references:
+            difference = _estimate(random, -0.1, 0.1)
+            rows.append(
+                recorder.estimate("merging", setting, Subject.of_mean(), f"{metric}_minus_{reference}", difference)
+            )
     return rows
 
 
@@ -211,7 +245,9 @@ def _search(results: pd.DataFrame, model: str, paradigm: str, tasks: Sequence[st
     return SearchCurves(curve, negation, 0.5, {task: ALPHAS[i % 3] for i, task in enumerate(tasks)})
 
 
-def _analyses(paradigms: Sequence[str], tasks: Sequence[str], orders: Sequence[str]) -> Analyses:
+def _analyses(
+    paradigms: Sequence[str], tasks: Sequence[str], orders: Sequence[str], methods: Sequence[str]
+) -> Analyses:
     random = np.random.default_rng(11)
     pairs = list(itertools.combinations(tasks, 2))
     heatmaps = {
@@ -244,7 +280,9 @@ def _analyses(paradigms: Sequence[str], tasks: Sequence[str], orders: Sequence[s
         itertools.product(range(1, len(tasks) + 1), ["tuned", "alpha_1"], ["accuracy", "normalized"], orders),
         columns=columns,
     ).assign(value=0.7, ci_low=0.6, ci_high=0.8)
-    return Analyses(heatmaps, orthogonality, localisation, dict.fromkeys(paradigms, curve) if orders else {})
+    incremental = dict.fromkeys(paradigms, curve) if orders else {}
+    merging = pd.DataFrame({"method": methods, "sees": "own task", "largest": 2.0})
+    return Analyses(heatmaps, orthogonality, localisation, incremental, dict.fromkeys(paradigms, merging))
 
 
 def _timing(model: str, paradigms: Sequence[str]) -> Timing:
@@ -253,8 +291,8 @@ def _timing(model: str, paradigms: Sequence[str]) -> Timing:
 
 
 def _origins(model: str, paradigms: Sequence[str], tasks: Sequence[str]) -> Origins:
-    sources = [Source("addition", f"addition@{model}-{paradigms[0]}", "data/addition.csv", "0" * 32)]
-    sources.append(Source("NTK", f"localisation@{model}", "data/localisation.csv", "1" * 32))
+    sources = [Source("addition", f"addition@{model}-{paradigms[0]}", "data/addition.csv", ["seed", "tasks"], "0" * 32)]
+    sources.append(Source("NTK", f"localisation@{model}", "data/localisation.csv", ["tasks"], "1" * 32))
     vectors = {
         recipe: {task: {"space": "weight", "seed": 0, "base_sha256": "b" * 64, "code": "c" * 64} for task in tasks}
         for recipe in recipes_of(paradigms)
@@ -272,6 +310,6 @@ def _card(task: str) -> TaskCard:
         counts={"train": 4, "val": 2, "test": 3},
         image_size=(32, 32),
         source="random",
-        licence="none",
+        licence="a licence",
         citation="none",
     )

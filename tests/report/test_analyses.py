@@ -1,4 +1,4 @@
-"""The figures of the analyses show the numbers that they are given."""
+"""Frames of the analyses hold the numbers that they are made from, and figures for papers name what they show."""
 
 import itertools
 import re
@@ -12,41 +12,45 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from pipeline.measurements import Estimate, Recorder, select, to_frame
-from pipeline.report import analyses
-from pipeline.report.figures import to_svg
-from pipeline.report.tables import analysis_table, incremental_table, per_task_table
+from pipeline.measurements import Estimate, Measurement, Recorder, Subject, select, to_frame
+from pipeline.report import views
+from pipeline.report.paper import analyses, figures
+from pipeline.report.paper.style import to_svg
+from pipeline.report.tables.results import analysis_table, incremental_table, per_task_table
 
 TASKS = ["a", "b", "c"]
 
 
 @pytest.fixture
 def results() -> pd.DataFrame:
-    """Of two paradigms: numbers of every pair that name it."""
-    rows = []
+    """Return measurements of two paradigms; the number of a pair tells which pair it is."""
+    mean = Subject.of_mean()
+    rows: list[Measurement] = []
     for paradigm, shift in (("standard", 0.0), ("ntk", 0.1)):
-        recorder = Recorder("m", paradigm, 0)
+        recorder, vectors = Recorder("m", 0, paradigm=paradigm), Recorder("m", 0, recipe=paradigm)
         for (i, vector), (j, data) in itertools.product(enumerate(TASKS), enumerate([*TASKS, "control"])):
             moved = Estimate(1 + 10 * i + j + shift, 0.0, 99.0, 5)
-            rows.append(recorder.estimate("tau_jp", "none", f"{vector}+{data}", "tau_jp", moved))
-            rows.append(recorder.estimate("tau_jp", "none", f"{vector}+{data}", "drop", Estimate(0.1 * j, 0.0, 1.0, 5)))
-        for metric in ("tau_jp", "drop", "rank_correlation"):
-            rows.append(recorder.estimate("tau_jp", "none", "mean", metric, Estimate(0.25 + shift, 0.1, 0.5, 5)))
-        for metric in ("error", "error_alpha_1", "divergence"):
+            rows.append(recorder.estimate("tau_jp", "none", Subject.of_pair(vector, data), "tau_jp", moved))
             rows.append(
-                recorder.estimate("disentanglement", "none", "mean", metric, Estimate(0.5 + shift, 0.4, 0.7, 9))
+                recorder.estimate(
+                    "tau_jp", "none", Subject.of_pair(vector, data), "drop", Estimate(0.1 * j, 0.0, 1.0, 5)
+                )
             )
-        rows.append(recorder.number("disentanglement", "none", "mean", "area", 0.125))
+        for metric in ("tau_jp", "drop", "rank_correlation"):
+            rows.append(recorder.estimate("tau_jp", "none", mean, metric, Estimate(0.25 + shift, 0.1, 0.5, 5)))
+        for metric in ("error", "error_alpha_1", "divergence"):
+            rows.append(recorder.estimate("disentanglement", "none", mean, metric, Estimate(0.5 + shift, 0.4, 0.7, 9)))
+        rows.append(recorder.number("disentanglement", "none", mean, "area", 0.125))
         for (i, first), (j, second) in itertools.combinations(enumerate(TASKS), 2):
-            rows.append(recorder.number("cosine", "none", f"{first}+{second}", "cosine", 0.1 * (i + j)))
+            rows.append(vectors.number("cosine", "none", Subject.of_pair(first, second), "cosine", 0.1 * (i + j)))
         for position, task in enumerate(TASKS):
             accuracy = Estimate(0.6 + 0.1 * position, 0.5, 0.9, 50)
-            rows.append(recorder.estimate("single_task", "none", task, "accuracy", accuracy))
+            rows.append(recorder.estimate("single_task", "none", Subject.of_task(task), "accuracy", accuracy))
             if paradigm == "ntk":
-                rows.append(recorder.number("addition", "per_task", task, "alpha", 0.25 * position))
+                rows.append(recorder.number("addition", "per_task", Subject.of_task(task), "alpha", 0.25 * position))
         if paradigm == "ntk":
             for metric in ("accuracy", "normalized"):
-                rows.append(recorder.estimate("addition", "per_task", "mean", metric, Estimate(0.7, 0.6, 0.8, 50)))
+                rows.append(recorder.estimate("addition", "per_task", mean, metric, Estimate(0.7, 0.6, 0.8, 50)))
     return to_frame(rows)
 
 
@@ -55,10 +59,10 @@ def texts(figure: Figure) -> list[str]:
 
 
 def test_a_matrix_of_pairs(results: pd.DataFrame) -> None:
-    matrix = analyses.pair_matrix(select(results, paradigm="ntk"), "tau_jp", TASKS, [*TASKS, "control"])
+    matrix = views.pair_matrix(select(results, paradigm="ntk"), "tau_jp", TASKS, [*TASKS, "control"])
     assert matrix.loc["b", "control"] == pytest.approx(1 + 10 + 3 + 0.1)
     assert matrix.loc["c", "a"] == pytest.approx(1 + 20 + 0.1)
-    upper = analyses.pair_matrix(select(results, paradigm="ntk"), "cosine", TASKS, TASKS)
+    upper = views.pair_matrix(select(results, recipe="ntk"), "cosine", TASKS, TASKS)
     assert np.isnan(upper.loc["b", "a"])
 
 
@@ -70,32 +74,34 @@ def test_heatmaps_name_every_task_and_have_a_panel_per_pair_and_distance() -> No
     svg = to_svg(figure)
     assert set(TASKS) <= set(re.findall(">(.)</text>", svg))
     assert len(re.findall("<image", svg)) >= 6
-    assert svg == to_svg(analyses.heatmaps(pd.concat(frames), TASKS))  # the same bytes
 
 
 def test_interference_shows_the_correlation(results: pd.DataFrame) -> None:
-    assert {"standard", "ntk", "control"} <= set(
-        texts(analyses.interference(results, ["standard", "ntk"], TASKS, "control"))
-    )
-    found = texts(analyses.interference_scatter(results, ["standard", "ntk"], TASKS))
-    assert "standard: ρ = 0.25 [0.10, 0.50]" in found
-    assert "ntk: ρ = 0.35 [0.10, 0.50]" in found
+    paradigms = ["standard", "ntk"]
+    matrices = {m: views.interference_matrices(results, m, paradigms, TASKS, "control") for m in ("tau_jp", "drop")}
+    assert {"standard", "ntk", "control"} <= set(texts(analyses.interference(matrices)))
+    points = views.interference_points(results, paradigms, TASKS)
+    assert len(points) == 2 * 6  # ordered pairs of different tasks, without the control
+    (row,) = points.query("paradigm == 'ntk' and vector == 'b' and images == 'c'").to_dict("records")
+    assert (row["tau_jp"], row["drop"]) == pytest.approx((1 + 10 + 2 + 0.1, 100 * 0.2))
+    labels = texts(analyses.interference_scatter(points, views.rank_correlations(results, paradigms)))
+    assert "standard: ρ = 0.25 [0.10, 0.50]" in labels
+    assert "ntk: ρ = 0.35 [0.10, 0.50]" in labels
 
 
 def test_geometry_localisation_and_single_tasks_name_what_they_show(results: pd.DataFrame) -> None:
-    assert {"standard", "ntk", *TASKS} <= set(texts(analyses.cosines(results, ["standard", "ntk"], TASKS)))
-    responses = pd.DataFrame(
-        [
-            (layer, v, d, 0.5)
-            for layer in ("transformer.resblocks.0.attn.in_proj_weight", "x.weight")
-            for v in TASKS
-            for d in TASKS
-        ],
-        columns=["layer", "vector", "data", "response"],
+    assert {"standard", "ntk", *TASKS} <= set(
+        texts(analyses.cosines(views.cosines(results, ["standard", "ntk"], TASKS)))
     )
-    assert {"0.attn.in_proj_weight", "own task", "other tasks"} <= set(
-        texts(analyses.orthogonality({"ntk": responses}))
-    )
+    layers = ("transformer.resblocks.0.attn.in_proj_weight", "x.weight")
+    responses = pd.DataFrame(itertools.product(layers, TASKS, TASKS), columns=["layer", "vector", "data"])
+    responses["response"] = np.where(responses["vector"] == responses["data"], 0.5, 0.25)
+    orthogonality = {"ntk": responses, "attention": responses.loc[responses["layer"] == layers[0]]}
+    means = views.responses(orthogonality)
+    assert set(select(means, images="own task")["response"]) == {0.5}
+    assert set(select(means, images="other tasks")["response"]) == {0.25}
+    drawn = texts(analyses.orthogonality(means, views.layers(orthogonality)))
+    assert {"0.attn.in_proj_weight", "x", "own task", "other tasks", "attention"} <= set(drawn)
     energies = pd.DataFrame(
         [
             (a, b, k, 1.0, 0.2 * k, w)
@@ -105,8 +111,12 @@ def test_geometry_localisation_and_single_tasks_name_what_they_show(results: pd.
         ],
         columns=["first", "second", "eigenfunction", "eigenvalue", "first_energy", "weights"],
     )
-    assert {"pretrained weights", "random weights"} <= set(texts(analyses.localisation(energies)))
-    assert "ntk" in texts(analyses.single_task_scatter(results, ["standard", "ntk"], TASKS))
+    shares = views.localisation(energies)
+    assert select(shares, weights="random")["mean"].tolist() == pytest.approx([1.0, 0.8, 0.6, 0.6])
+    assert {"pretrained weights", "random weights"} <= set(texts(analyses.localisation(shares)))
+    points = views.single_task_points(results, ["standard", "ntk"], TASKS)
+    assert points["paradigm"].unique().tolist() == ["ntk"]
+    assert "ntk" in texts(figures.single_task_scatter(points, ["standard", "ntk"]))
 
 
 def test_tables(results: pd.DataFrame) -> None:
@@ -125,15 +135,18 @@ def test_incremental_learning(results: pd.DataFrame) -> None:
         columns=["arrivals", "setting", "metric", "order"],
     ).assign(value=0.7, ci_low=0.6, ci_high=0.8)
     for orders in (["0"], ["0", "1"]):
-        of_orders = pd.concat([select(curve, order=order) for order in orders])
-        found = texts(analyses.incremental({"standard": of_orders, "ntk": of_orders}))
-        assert {"standard", "ntk", "tuned α", "α = 1"} <= set(found)
-        assert {"1", "2", "3"} <= set(found)
-        assert "1.5" not in found  # there is no half arrival
-    recorder = Recorder("m", "ntk", 0)
+        of_orders = curve.loc[curve["order"].isin(orders)]
+        frame = views.incremental_curves({"standard": of_orders, "ntk": of_orders})
+        labels = texts(figures.incremental(frame))
+        ends = (60, 80) if len(orders) == 1 else (70, 70)  # the interval, or the range over orders
+        assert set(zip(frame["low"].round(6), frame["high"].round(6), strict=True)) == {ends}
+        assert {"standard", "ntk", "tuned α", "α = 1"} <= set(labels)
+        assert {"1", "2", "3"} <= set(labels)
+        assert "1.5" not in labels  # there is no half arrival
+    recorder = Recorder("m", 0, paradigm="ntk")
     rows = [
         row
-        for order in ("order_0", "order_1")
+        for order in map(Subject.of_order, ("order_0", "order_1"))
         for setting, metric in itertools.product(("tuned", "alpha_1"), ("accuracy", "normalized"))
         for row in (
             recorder.estimate("incremental", setting, order, metric, Estimate(0.75, 0.7, 0.8, 50)),

@@ -10,10 +10,10 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from pipeline.report.inputs import Study
-from pipeline.report.interactive.canvas import scheme
-from pipeline.report.interactive.heatmaps import pair_grid
-from pipeline.report.page import render_page
-from pipeline.report.sections import model_sections
+from pipeline.report.page.canvas import scheme
+from pipeline.report.page.render import render_page
+from pipeline.report.page.sections import model_sections
+from pipeline.report.views import pair_grid
 from tests.report.studies import make_study
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
@@ -29,7 +29,7 @@ ARGUMENTS = [
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
 pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no chromium: install Debian's package of that name, or name one in $CHROMIUM"
+    CHROMIUM is None, reason="no chromium found; install Debian's package chromium, or set $CHROMIUM to its path"
 )
 
 
@@ -114,7 +114,7 @@ def test_a_pair_is_chosen_and_its_heatmaps_can_be_hovered(desktop: Opened, study
     heatmaps = study.models["small"].analyses.heatmaps
     shown = plot.evaluate("plot => plot.data.map(trace => trace.z)")
     expected = [
-        pair_grid(heatmaps[paradigm], ("a", "c"), distance).tolist()
+        pair_grid(heatmaps[paradigm], ("a", "c"), distance).round(4).tolist()
         for distance in ("error", "divergence")
         for paradigm in study.paradigms
     ]
@@ -239,12 +239,12 @@ def test_print(browser: Browser, path: Path, tmp_path: Path) -> None:
 
 
 def rgb(colour: str) -> str:
-    """``#rrggbb`` as a browser says it."""
+    """Return ``#rrggbb`` as a browser writes it."""
     return f"rgb({', '.join(str(int(colour[start : start + 2], 16)) for start in (1, 3, 5))})"
 
 
 def luminance(colour: str) -> float:
-    """WCAG's relative luminance of ``rgb(…)``."""
+    """Return WCAG's relative luminance of ``rgb(…)``."""
     channels = [int(part) / 255 for part in colour.strip("rgba()").split(",")[:3]]
     red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-import yaml
 
 from pipeline.config import OtherTasks, Recipe, RegulariserSettings
 from pipeline.errors import UserError
-from pipeline.report.cost import Record, cost_table, paradigm_costs, step_variant
-from pipeline.report.literature import (
+from pipeline.report.page.scatters import published as published_figure
+from pipeline.report.tables.cost import TimingRecord, cost_table, paradigm_costs, step_variant
+from pipeline.report.tables.literature import (
     CONTROL,
+    DTDS,
     TASKS,
     literature_table,
     orderings,
@@ -19,14 +20,14 @@ from pipeline.report.literature import (
     published_results,
     why_not_comparable,
 )
-from pipeline.report.origins import STAGE_PARAMETERS, Source, sources_table, vectors_table
+from pipeline.report.tables.origins import Source, sources_table, vectors_table
 from tests.report.studies import PARADIGMS, RECIPES, make_record, make_study
 
 ROOT = Path(__file__).parents[2]
 
 
 def tau_jp(mode: Literal["cyclic", "strict"]) -> RegulariserSettings:
-    others = OtherTasks(tasks=["a"], control=None, mode=mode, batch_size=2)
+    others = OtherTasks(tasks=["a"], control=None, arrivals=None, mode=mode, batch_size=2)
     return RegulariserSettings(name="tau_jp", weight=0.1, options={}, others=others)
 
 
@@ -54,7 +55,7 @@ def test_a_recipe_costs_what_its_parts_do(
 def test_variants_are_those_of_the_benchmark() -> None:
     """And the committed records hold them."""
     for path in (ROOT / "benchmarks" / "records").glob("training_steps_*.json"):
-        record = Record.read(path)
+        record = TimingRecord.read(path)
         assert path.stem == f"training_steps_{record.model}"
         assert {"standard", "tangent", "attention", "tau_jp cyclic"} <= set(record.variants)
 
@@ -96,7 +97,7 @@ def test_a_damaged_record_is_one_line(tmp_path: Path, damage, message: str) -> N
     path = tmp_path / "record.json"
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=message) as error:
-        Record.read(path)
+        TimingRecord.read(path)
     assert str(path) in str(error.value)
     assert "benchmarks.training_steps" in str(error.value)
 
@@ -106,7 +107,7 @@ def test_differences_from_the_published_where_ours_are_comparable() -> None:
     assert why_not_comparable("ViT-B-32", study.tasks, study.control, published_results()) == ""
     table = literature_table(study.results, "ViT-B-32", study.control, "")
     of_tau_jp = table.query("paradigm == 'tau_jp'").set_index("paper")
-    means = study.results.query("paradigm == 'tau_jp' and task == 'mean' and benchmark == 'addition'")
+    means = study.results.query("paradigm == 'tau_jp' and scope == 'mean' and benchmark == 'addition'")
     ours = 100 * means.query("setting == 'tuned' and metric == 'accuracy'")["value"].iloc[0]
     assert of_tau_jp.index[0] == "ours"
     assert of_tau_jp["addition, tuned α"].iloc[0].startswith(f"{ours:.1f} [")
@@ -130,26 +131,21 @@ def test_no_difference_where_nothing_is_comparable() -> None:
 
 def test_orderings() -> None:
     study = make_study()
-    found = orderings(study.results, "small", list(study.paradigms), "another model")
+    rows = orderings(study.results, "small", list(study.paradigms), "another model")
     means = study.results.query(
-        "task == 'mean' and benchmark == 'negation' and setting == 'tuned' and metric == 'target'"
+        "scope == 'mean' and benchmark == 'negation' and setting == 'tuned' and metric == 'target'"
     )
     best_first = means.sort_values("value")["paradigm"].tolist()
-    assert [part.split()[0] for part in found.loc["small", "negation: target"].split(", ")] == best_first
-    assert found.loc["Yoshida et al. 2025, ViT-B-32", "normalised, α = 1"] == "tau_jp 97.2, standard 20.5"
+    assert [part.split()[0] for part in rows.loc["small", "negation: target"].split(", ")] == best_first
+    assert rows.loc["Yoshida et al. 2025, ViT-B-32", "normalised, α = 1"] == "tau_jp 97.2, standard 20.5"
     points = published_points(study.results, "small", ["standard"], "another model")
     assert set(points["paradigm"]) == {"standard"}
 
 
 def test_each_source_has_the_parameters_of_its_stage() -> None:
-    dag = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"]
-    declared = {
-        name: ", ".join(dag[name].get("do", dag[name])["params"]).replace("${item.", "<").replace("}", ">")
-        for name in STAGE_PARAMETERS
-    }
-    assert declared == STAGE_PARAMETERS
-    table = sources_table([Source("", "addition@m-ntk", "a.csv", "0"), Source("", "comparison@m", "b.csv", "1")])
-    assert table["parameters"].tolist() == [declared["addition"], declared["comparison"]]
+    sources = [Source("", "addition@m-ntk", "a.csv", ["seed", "tasks"], "0"), Source("", "x@m", "b.csv", [], "1")]
+    table = sources_table(sources)
+    assert table["parameters"].tolist() == ["seed, tasks", ""]
     assert table["MD5"].tolist() == ["0", "1"]
 
 
@@ -158,3 +154,35 @@ def test_task_vectors_of_other_weights_stand_apart() -> None:
     table = vectors_table({"standard": {"x": same, "y": same, "z": {**same, "base_sha256": "d"}}})
     assert table["tasks"].tolist() == ["x, y", "z"]
     assert table["θ₀: SHA-256"].tolist() == ["b", "d"]
+
+
+def test_every_published_figure_says_whether_its_dtd_is_clean_and_where_alpha_was_chosen() -> None:
+    published = published_results()
+    assert set(published["dtd"]) <= {*DTDS, ""}
+    tuned = published["setting"] == "tuned"
+    others = {"fixed at 0.3", "fixed at 1.5", "not stated", "unlabelled test images"}
+    assert set(published.loc[tuned, "tuned_on"]) == {"val", *others}
+    merged = published["paradigm"].str.startswith("standard_") | (published["paper"] == "Tang et al. 2024")
+    assert set(published.loc[tuned & ~merged, "tuned_on"]) == {"val"}
+    learned = published["paradigm"] == "standard_adamerging"
+    assert set(published.loc[learned, "tuned_on"]) == {"unlabelled test images"}
+    assert set(published.loc[~tuned, "tuned_on"]) == {""}
+
+
+def test_figures_of_leaky_checkpoints_are_marked_and_not_ranked(monkeypatch: pytest.MonkeyPatch) -> None:
+    published = published_results()
+    leaky = published.assign(dtd=published["dtd"].mask(published["paper"] == "Yoshida et al. 2025", "leaky"))
+    monkeypatch.setattr("pipeline.report.tables.literature.published_results", lambda: leaky)
+    study = make_study()
+    table = literature_table(study.results, "small", study.control, "another model")
+    marks = dict(zip(table["paper"].str.partition(",")[0], table["DTD"], strict=True))
+    assert marks["Yoshida et al. 2025"] == "leaky"
+    assert marks["Porrello et al. 2026"] == "clean"
+    assert marks["ours"] == ""
+    order = orderings(study.results, "small", list(study.paradigms), "another model")
+    assert "Yoshida et al. 2025, ViT-B-32" not in order.index
+    points = published_points(study.results, "small", ["standard", "tau_jp"], "another model")
+    figure = published_figure(points, "small", ["standard", "tau_jp"], "normalised")
+    (trace,) = [trace for trace in figure.data if trace.name.startswith("Yoshida")]
+    assert trace.name.endswith("(leaky DTD)")
+    assert trace.marker.symbol.endswith("-open")

@@ -1,4 +1,4 @@
-"""Pooling over seeds against numbers computed by hand; the tables that show it; what is refused."""
+"""Pooling over seeds against numbers computed by hand; the tables that show it; the input that is refused."""
 
 import math
 from pathlib import Path
@@ -8,19 +8,18 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.measurements import (
-    MEAN,
-    BenchmarkName,
     Estimate,
     Measurement,
     Recorder,
     Setting,
+    Subject,
     read_measurements,
     to_frame,
     write_frame,
 )
-from pipeline.report.seeds import is_among, pool, seeds_comparison_table, seeds_table
+from pipeline.report.tables.seeds import KEYS, is_among, pool, seeds_comparison_table, seeds_merging_table, seeds_table
 
-ROWS: list[tuple[BenchmarkName, Setting, str]] = [
+ROWS: list[tuple[str, Setting, str]] = [
     ("single_task", "none", "accuracy"),
     ("addition", "tuned", "accuracy"),
     ("addition", "tuned", "normalized"),
@@ -29,15 +28,14 @@ ROWS: list[tuple[BenchmarkName, Setting, str]] = [
     ("negation", "tuned", "target"),
     ("negation", "tuned", "control"),
 ]
-KEYS = ["model", "paradigm", "benchmark", "setting", "task", "metric"]
 
 
 def measurements(seed: int, shift: float, paradigm: str, reference: str | None = None) -> list[Measurement]:
-    """All that the tables show, every value of the first paradigm ``0.5 + shift``."""
-    recorder = Recorder("mini-clip", paradigm, seed)
-    value = 0.5 + shift
-    rows = [recorder.estimate(*row[:2], MEAN, row[2], Estimate(value, value - 0.1, value + 0.1, 90)) for row in ROWS]
-    rows.append(recorder.number("addition", "tuned", MEAN, "alpha", value))
+    """Return all that the tables show, every value of the first paradigm ``0.5 + shift``."""
+    recorder = Recorder("mini-clip", seed, paradigm=paradigm)
+    value, mean = 0.5 + shift, Subject.of_mean()
+    rows = [recorder.estimate(*row[:2], mean, row[2], Estimate(value, value - 0.1, value + 0.1, 90)) for row in ROWS]
+    rows.append(recorder.number("addition", "tuned", mean, "alpha", value))
     if reference:
         settings: list[Setting] = ["tuned", "alpha_1"]
         for metric in ("accuracy", "normalized"):
@@ -45,7 +43,7 @@ def measurements(seed: int, shift: float, paradigm: str, reference: str | None =
                 low, high = shift - 0.1, shift + 0.1
                 rows.append(
                     recorder.estimate(
-                        "addition", setting, MEAN, f"{metric}_minus_{reference}", Estimate(shift, low, high, 90)
+                        "addition", setting, mean, f"{metric}_minus_{reference}", Estimate(shift, low, high, 90)
                     )
                 )
     return rows
@@ -57,7 +55,7 @@ def table(seed: int, shift: float) -> pd.DataFrame:
 
 @pytest.fixture
 def frames() -> list[pd.DataFrame]:
-    """Of shifts 0, 0.03 and 0.06: means 0.53 and 0.56, standard deviations 0.03 and 0.06."""
+    """Shifts 0, 0.03 and 0.06 give means 0.53 and 0.56, standard deviations 0.03 and 0.06."""
     return [table(0, 0.0), table(1, 0.03), table(4, 0.06)]
 
 
@@ -74,7 +72,7 @@ def test_mean_standard_deviation_and_number(frames: list[pd.DataFrame]) -> None:
 
 
 def test_the_standard_deviation_is_the_samples() -> None:
-    """Of two values, |a − b| / √2: not / 2."""
+    """The deviation of two values is |a − b| / √2, not / 2."""
     pooled = pool([table(0, 0.1), table(1, 0.2)])
     assert pooled["std"].iloc[0] == pytest.approx(0.1 / math.sqrt(2))
 
@@ -127,6 +125,43 @@ def test_the_table_of_differences(frames: list[pd.DataFrame]) -> None:
     assert len(shown.columns) == 4
 
 
+def test_the_table_of_merging_methods() -> None:
+    def merged(seed: int, shift: float) -> pd.DataFrame:
+        rows = measurements(seed, shift, "standard")
+        for method, value in (("sum", 0.5), ("ties", 0.5 + shift)):
+            recorder = Recorder("mini-clip", seed, paradigm="standard", method=method)
+            mean = Subject.of_mean()
+            rows.append(recorder.number("merging", "tuned", mean, "alpha", value))
+            for setting in ("tuned", "alpha_1"):
+                metrics = {"accuracy": value, "normalized": value}
+                metrics |= {"normalized_minus_sum": shift} if method == "ties" else {}
+                for metric, number in metrics.items():
+                    rows.append(recorder.estimate("merging", setting, mean, metric, Estimate(number, -1.0, 1.0, 90)))
+        return to_frame(rows)
+
+    pooled = pool([merged(0, 0.0), merged(1, 0.03), merged(2, 0.06)])
+    shown = seeds_merging_table(pooled, "mini-clip")
+    assert shown is not None
+    expected = {
+        "paradigm": "standard",
+        "method": "ties",
+        "α": "0.53 ± 0.03",
+        "tuned α": "53.0 ± 3.0",
+        "normalised": "53.0 ± 3.0",
+        "normalised: − sum": "+3.0 ± 3.0",
+        "α = 1": "53.0 ± 3.0",
+        "normalised, α = 1": "53.0 ± 3.0",
+        "normalised, α = 1: − sum": "+3.0 ± 3.0",
+    }
+    assert shown.iloc[1].to_dict() == expected
+    assert shown.iloc[0]["normalised"] == "50.0 ± 0.0"
+    assert shown.iloc[0]["normalised: − sum"] == ""
+    # The tables of paradigms do not see these rows.
+    alone = pool([to_frame(measurements(seed, 0.03 * seed, "standard")) for seed in range(3)])
+    pd.testing.assert_frame_equal(seeds_table(pooled, "mini-clip"), seeds_table(alone, "mini-clip"))
+    assert seeds_merging_table(alone, "mini-clip") is None
+
+
 def test_one_paradigm_has_no_differences() -> None:
     pooled = pool([to_frame(measurements(seed, 0.0, "standard")) for seed in (0, 1)])
     assert len(seeds_comparison_table(pooled, "mini-clip")) == 0
@@ -140,12 +175,12 @@ def test_the_models_are_apart(frames: list[pd.DataFrame]) -> None:
 
 
 def test_a_seed_may_be_there_once(frames: list[pd.DataFrame]) -> None:
-    with pytest.raises(UserError, match="seed 1: there are two tables"):
+    with pytest.raises(UserError, match="two tables have seed 1"):
         pool([*frames, frames[1]])
 
 
 def test_a_table_is_of_one_seed(frames: list[pd.DataFrame]) -> None:
-    with pytest.raises(UserError, match=r"of one seed, not of \[0, 1\]"):
+    with pytest.raises(UserError, match="a table of seeds 0, 1"):
         pool([pd.concat(frames[:2]), frames[2]])
 
 
@@ -160,21 +195,21 @@ def test_missing_rows_are_named(frames: list[pd.DataFrame], lacking: int) -> Non
     with pytest.raises(UserError) as error:
         pool(frames)
     seed = (0, 1, 4)[lacking]
-    assert str(error.value).startswith(f"seed {seed}: no mini-clip standard ")
+    assert str(error.value).startswith(f"seed {seed}: no row for mini-clip standard ")
     assert "(and 1 more)" in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_a_row_may_be_there_once(frames: list[pd.DataFrame]) -> None:
     frames[2] = pd.concat([frames[2], frames[2].iloc[:1]])
-    with pytest.raises(UserError, match="seed 4: two values of mini-clip standard single_task none mean accuracy"):
+    with pytest.raises(UserError, match="seed 4: two rows for mini-clip standard single_task none mean accuracy"):
         pool(frames)
 
 
 def test_the_reports_own_table_is_recognised_among_those_read_back(tmp_path: Path) -> None:
     """The report joins tables it has read from several files; what was collected is the file it wrote from them."""
-    third = Recorder("mini-clip", "standard", 0).estimate(
-        "single_task", "none", "a", "accuracy", Estimate(1 / 3, 0.0, 1.0, 3)
+    third = Recorder("mini-clip", 0, paradigm="standard").estimate(
+        "single_task", "none", Subject.of_task("a"), "accuracy", Estimate(1 / 3, 0.0, 1.0, 3)
     )
     for name, rows in {"a": [third], "b": measurements(0, 0.1, "standard")[-1:]}.items():
         write_frame(tmp_path / f"{name}.csv", to_frame(rows))

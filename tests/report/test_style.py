@@ -1,4 +1,4 @@
-"""Colours are told apart from the background and from each other; nobody needs them alone."""
+"""Colours have contrast with the background, and never carry a meaning alone."""
 
 import itertools
 
@@ -16,7 +16,7 @@ from pipeline.report.style import (
 
 
 def luminance(colour: str) -> float:
-    """WCAG's relative luminance of ``#rrggbb``."""
+    """Return WCAG's relative luminance of ``#rrggbb``."""
     channels = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
     red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
@@ -38,9 +38,9 @@ def test_numbers_in_cells_have_contrast() -> None:
 
 def test_nine_names_differ_in_colour_and_marker_and_keep_theirs() -> None:
     names = [f"paradigm {i}" for i in range(9)]
-    found = looks(names)
-    for one, other in itertools.combinations(found.values(), 2):
+    styles = looks(names)
+    for one, other in itertools.combinations(styles.values(), 2):
         assert one.colour != other.colour
         assert one.marker != other.marker
         assert one.paper_marker != other.paper_marker
-    assert looks(names[:4]) == dict(itertools.islice(found.items(), 4))
+    assert looks(names[:4]) == dict(itertools.islice(styles.items(), 4))

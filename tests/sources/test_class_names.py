@@ -67,11 +67,11 @@ def test_imagenet_classes_and_templates_are_clips() -> None:
 @pytest.mark.parametrize("name", TASKS)
 def test_a_dataset_with_our_names_is_accepted(name: str) -> None:
     classes = load_task(name).classes
-    said = f"all {len(classes)} as in the definition"
-    assert check_class_names(classes, [c.replace(" ", "_").upper() for c in classes], name) == said
-    found = names_in_card_of(classes)
-    assert found is not None
-    assert check_class_names(classes, found, name) == said
+    message = f"all {len(classes)} as in the definition"
+    assert check_class_names(classes, [c.replace(" ", "_").upper() for c in classes], name) == message
+    names = names_in_card_of(classes)
+    assert names is not None
+    assert check_class_names(classes, names, name) == message
 
 
 def names_in_card_of(classes: list[str]) -> list[str] | None:
@@ -100,6 +100,6 @@ def test_a_card_without_features_has_no_names(content: str, tmp_path: Path) -> N
 
 
 def test_imagenets_own_names_do_not_pass_for_ours_in_another_order() -> None:
-    """Curated names, many of which are not the dataset's: none of them is another label's."""
+    """Curated names, many not the dataset's, but none of them another label's."""
     task = load_task("imagenet")
-    assert "are called otherwise" in check_class_names(task.classes, hub(task).class_names, "imagenet")
+    assert "have other names" in check_class_names(task.classes, hub(task).class_names, "imagenet")

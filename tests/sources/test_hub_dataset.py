@@ -3,22 +3,25 @@
 import errno
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import constants
 
 from pipeline.errors import UserError
 from pipeline.sources import hub as hub_module
+from pipeline.sources.class_names import names_in_parquet
 from pipeline.sources.download import Roots, download
-from pipeline.sources.record import FileRecord, Record
+from pipeline.sources.file_record import FileRecord
+from pipeline.sources.record import DownloadRecord
 from pipeline.tasks import TaskDefinition
 from pipeline.tasks.registry import HubSource
-from tests.hub import REPOSITORY, SOURCE, TOKEN, Hub, card, encoded, parquet, serving, sha256
+from tests.hub import REPOSITORY, SOURCE, TOKEN, Hub, card, encoded, parquet, private_hub, sha256, use
 
 NAMES = ["guinea_pig", "Cat", "dog"]
 CLASSES = ["guinea pig", "cat", "dog"]
@@ -49,39 +52,26 @@ def defined(**changes: Any) -> TaskDefinition:
 
 
 class Place(NamedTuple):
-    """Where a test downloads to."""
+    """The directory that a test downloads to, and its hub."""
 
     raw: Path
     hub: Hub
 
-    def get(self, known: Record | None = None, **changes: Any) -> Record:
+    def get(self, known: DownloadRecord | None = None, **changes: Any) -> DownloadRecord:
         return download(defined(**changes), Roots(Path(), Path()), self.raw, known)
 
     def files(self) -> dict[str, bytes]:
         return {str(path.relative_to(self.raw)): path.read_bytes() for path in self.raw.rglob("*.parquet")}
 
 
-def use(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As HF_ENDPOINT does in a process that has not imported huggingface_hub yet."""
-    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-
-
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    with serving() as hub:
-        use(hub.endpoint, monkeypatch)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-        for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HTTP_PROXY", "http_proxy"):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    with private_hub(tmp_path, monkeypatch) as hub:
         hub.publish(REPOSITORY, pets())
         yield Place(tmp_path / "raw" / "pets", hub)
 
 
-def refused(place: Place, known: Record | None = None, **changes: Any) -> str:
+def refused(place: Place, known: DownloadRecord | None = None, **changes: Any) -> str:
     """The one line of a download that fails and leaves everything as it was."""
     before = place.files()
     with pytest.raises(UserError) as error:
@@ -111,12 +101,12 @@ def test_files_arrive_with_their_record(place: Place) -> None:
 
 def test_record_comes_back(place: Place, tmp_path: Path) -> None:
     record = place.get()
-    assert Record.read(tmp_path / "record.json") is None
+    assert DownloadRecord.read(tmp_path / "record.json") is None
     record.write(tmp_path / "record.json")
-    assert Record.read(tmp_path / "record.json") == record
+    assert DownloadRecord.read(tmp_path / "record.json") == record
     (tmp_path / "record.json").write_text('{"origin": 3}')
-    with pytest.raises(UserError, match=r"no record of a download .* delete it to record what is there now$"):
-        Record.read(tmp_path / "record.json")
+    with pytest.raises(UserError, match=r"not a record of a download .* delete it to record what is there now$"):
+        DownloadRecord.read(tmp_path / "record.json")
 
 
 def test_the_recorded_commit_is_taken_although_the_branch_moved_on(place: Place) -> None:
@@ -137,9 +127,9 @@ def lose_cache(place: Place) -> None:
 
 def test_what_is_in_the_cache_needs_no_server(place: Place) -> None:
     record = place.get()
-    asked = len(place.hub.requests)
+    requests = len(place.hub.requests)
     assert place.get(record) == record
-    assert len(place.hub.requests) == asked
+    assert len(place.hub.requests) == requests
 
 
 def test_another_revision_in_the_definition_is_recorded_anew(place: Place) -> None:
@@ -218,12 +208,12 @@ def test_a_cut_file_goes_on_where_it_broke_off(place: Place, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("failure", "said"), [((404, "RepoNotFound"), "404"), ((404, "RevisionNotFound"), "404"), ((403, ""), "403")]
+    ("failure", "message"), [((404, "RepoNotFound"), "404"), ((404, "RevisionNotFound"), "404"), ((403, ""), "403")]
 )
-def test_a_refusal_is_not_asked_again(failure: tuple[int, str], said: str, place: Place) -> None:
+def test_a_refusal_is_not_asked_again(failure: tuple[int, str], message: str, place: Place) -> None:
     place.hub.failures = [failure] * 1000
     line = refused(place)
-    assert said in line
+    assert message in line
     assert len(place.hub.requests) == 1
 
 
@@ -246,7 +236,9 @@ def test_offline(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     source = defined().source
     assert isinstance(source, HubSource)
     commit = place.hub.commit(REPOSITORY)
-    record = Record(origin=REPOSITORY, revision="main", commit=commit, selected=source.splits.named(), files=files)
+    record = DownloadRecord(
+        origin=REPOSITORY, revision="main", commit=commit, selected=source.splits.named(), files=files
+    )
     assert "HF_HUB_OFFLINE" in refused(place, record)
     assert place.hub.requests == []
 
@@ -282,7 +274,7 @@ def test_pattern_that_matches_nothing(place: Place) -> None:
         "val": {"files": "data/valid-*.parquet", "first": None},
         "test": {"files": "data/test-*.parquet", "first": None},
     }
-    assert "no file is called data/valid-*.parquet; correct splits.val" in refused(place, splits=splits)
+    assert "no file matches data/valid-*.parquet; correct splits.val" in refused(place, splits=splits)
 
 
 def test_a_disk_that_is_too_small(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
@@ -308,7 +300,7 @@ def test_class_names_in_another_order_are_refused(place: Place) -> None:
     place.hub.publish(REPOSITORY, pets(["cat", "guinea pig", "dog"]))
     line = refused(place)
     assert f"{REPOSITORY}/data/train-00000-of-00003.parquet: label 0 is 'cat' in the dataset" in line
-    assert "'guinea pig' in the definition, where label 1 should be called so" in line
+    assert "'guinea pig' in the definition; the dataset has that name at label 1" in line
 
 
 def test_other_number_of_classes(place: Place) -> None:
@@ -324,9 +316,9 @@ def test_one_split_with_another_order_is_noticed(place: Place) -> None:
 
 def test_other_names_are_a_warning(place: Place, capsys: pytest.CaptureFixture) -> None:
     place.hub.publish(REPOSITORY, pets(["cavy", "cat", "dog"]))
-    said = "1 of 3 are called otherwise, the first is label 0: 'cavy' in the dataset, 'guinea pig' in the definition"
-    assert place.get().class_names == said
-    assert f"warning: task pets: {REPOSITORY}: class names: {said}" in capsys.readouterr().out
+    message = "1 of 3 have other names; the first is label 0: 'cavy' in the dataset, 'guinea pig' in the definition"
+    assert place.get().class_names == message
+    assert f"warning: task pets: {REPOSITORY}: class names: {message}" in capsys.readouterr().out
 
 
 def test_the_definition_may_know_the_datasets_own_names(place: Place) -> None:
@@ -344,5 +336,65 @@ def test_names_come_from_the_card_where_files_carry_none(place: Place) -> None:
 
 def test_a_dataset_without_names_is_said_to_be_unchecked(place: Place, capsys: pytest.CaptureFixture) -> None:
     place.hub.publish(REPOSITORY, pets(None))
-    assert place.get().class_names == "the dataset carries no names: not compared"
+    assert place.get().class_names == "the dataset has no names that can be read: not compared"
     assert "warning" in capsys.readouterr().out
+
+
+NO_PARQUET = {
+    "web page": (b"<!DOCTYPE html><html><body>Sign in</body></html>", "a web page"),
+    "nothing": (b"", "an empty file"),
+    "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "a Git LFS pointer"),
+    "half": (shard(1)[:300], "a damaged one"),
+    "no footer": (shard(1)[:-8], "a damaged one"),
+    "text": (b"image,label\n", "something else"),
+}
+
+
+@pytest.mark.parametrize("case", NO_PARQUET)
+def test_files_that_are_not_parquet(case: str, place: Place) -> None:
+    content, kind = NO_PARQUET[case]
+    name = "data/train-00001-of-00003.parquet"
+    place.hub.publish(REPOSITORY, {**pets(), name: content})
+    line = refused(place)
+    assert f"{REPOSITORY}/{name} at {place.hub.commit(REPOSITORY)[:12]}: not a parquet file, but {kind}; " in line
+
+
+ODD_INFORMATION = [
+    *(b"{", b"[]", b"null", b'{"info": 3}', b'{"info": {"features": []}}', b'{"info": {"features": {"label": 1}}}'),
+    *(b'{"info": {"features": {"label": {"names": 5}}}}', b'{"info": {"features": {"label": {"names": "abc"}}}}'),
+    *(b"\xff\xfe", b"[" * 100_000),
+]
+
+
+@pytest.mark.parametrize("information", ODD_INFORMATION, ids=range(len(ODD_INFORMATION)))
+def test_odd_metadata_in_parquet_is_no_names(information: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"label": [1]}).replace_schema_metadata({b"huggingface": information}), path)
+    assert names_in_parquet(path, "label", "x") is None
+
+
+ODD_CARDS = [
+    *(
+        b"",
+        b"\xff\xfe\x00",
+        b"---\n{\n---\n",
+        b"---\n- 1\n---\n",
+        b"---\ndataset_info: 3\n---\n",
+        b"---\na: b: c\n---\n",
+    ),
+    *(
+        b"---\ndataset_info:\n  features: 3\n---\n",
+        b"---\ndataset_info:\n- 1\n- 2\n---\n",
+        b"---\ndataset_info: []\n---\n",
+    ),
+    b"---\ndataset_info:\n  features:\n  - name: label\n    dtype:\n      class_label: 5\n---\n",
+    b"---\ndataset_info:\n  features:\n  - name: label\n    dtype:\n      class_label:\n        names: {a: b}\n---\n",
+    b"<!DOCTYPE html><html></html>",
+]
+
+
+@pytest.mark.parametrize("content", ODD_CARDS, ids=range(len(ODD_CARDS)))
+def test_an_odd_card_is_no_names(content: bytes, place: Place, capsys: pytest.CaptureFixture) -> None:
+    place.hub.publish(REPOSITORY, {**pets(None), "README.md": content})
+    assert place.get().class_names == "the dataset has no names that can be read: not compared"
+    assert capsys.readouterr().out.count("warning: ") == 1

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.images import LabelledImages
 from pipeline.sources.mini import TASKS, clipart, counting, emoji, icons, materialise, shapes, signs, textures
 from pipeline.sources.mini.near_duplicates import THRESHOLD, distances, first_of_each, perceptual_hash
 from pipeline.sources.mini.sources import read_arrays
-from pipeline.tasks import LabelledImages, load_task
+from pipeline.tasks import load_task
 
 Splits = dict[str, LabelledImages]
 
@@ -133,7 +134,7 @@ def test_icon_sets_are_not_shared_between_splits() -> None:
 
 
 def test_an_unknown_task_is_named() -> None:
-    with pytest.raises(ValueError, match=r"mini task 'cars' is unknown; legal are clipart, counting"):
+    with pytest.raises(ValueError, match=r"unknown mini task 'cars'; choose from clipart, counting"):
         materialise("cars", SOURCES)
 
 

@@ -16,8 +16,9 @@ import yaml
 from safetensors.numpy import load_file, save
 from torch import nn
 
-from pipeline.files import read_arrays
+from pipeline.io.arrays import read_arrays
 from pipeline.models.registry import ModelDefinition
+from tauflow.dvc.composition import compose
 from tests.hub import Hub, serving
 
 ROOT = Path(__file__).parents[2]
@@ -109,31 +110,31 @@ def fetch(definition: ModelDefinition, home: Path, endpoint: str, root: Path = R
 
 
 def whole_files(home: Path) -> list[Path]:
-    """What a later call would take for the file."""
+    """Files that a later call would mistake for the download."""
     return [path for path in home.rglob("*") if path.is_symlink() or path.suffix == ".safetensors"]
 
 
 def test_file_arrives_and_is_kept(hub: Hub, content: bytes, home: Path, tiny_definition: ModelDefinition) -> None:
     definition = definition_of(tiny_definition, content)
-    found = fetch(definition, home, hub.endpoint)
-    assert found.code == 0
-    assert found.path.read_bytes() == content
+    result = fetch(definition, home, hub.endpoint)
+    assert result.code == 0
+    assert result.path.read_bytes() == content
     assert hub.ranges == [None]
     again = fetch(definition, home, "http://127.0.0.1:9")  # needs no server
-    assert (again.code, again.path) == (0, found.path)
+    assert (again.code, again.path) == (0, result.path)
 
 
 def test_wrong_content(hub: Hub, content: bytes, home: Path, tiny_definition: ModelDefinition) -> None:
     expected = hashlib.sha256(content).hexdigest()
     wrong = content[:-1] + bytes([content[-1] ^ 1])
     hub.older[REVISION] = {"weights.safetensors": wrong}
-    found = fetch(definition_of(tiny_definition, content), home, hub.endpoint)
-    assert found.code == 1
-    assert found.error.startswith("error: model tiny-hub: ")
-    assert f"has SHA-256 {hashlib.sha256(wrong).hexdigest()}" in found.error
-    assert f"names {expected}" in found.error
-    assert str(home) in found.error  # the file to delete
-    assert "\n" not in found.error
+    result = fetch(definition_of(tiny_definition, content), home, hub.endpoint)
+    assert result.code == 1
+    assert result.error.startswith("error: model tiny-hub: ")
+    assert f"has SHA-256 {hashlib.sha256(wrong).hexdigest()}" in result.error
+    assert f"names {expected}" in result.error
+    assert str(home) in result.error  # the file to delete
+    assert "\n" not in result.error
 
 
 @pytest.mark.parametrize(
@@ -153,28 +154,28 @@ def test_server_refuses(
     status: int, code: str, text: str, hub: Hub, content: bytes, home: Path, tiny_definition: ModelDefinition
 ) -> None:
     refuse(hub, status, code)
-    found = fetch(definition_of(tiny_definition, content), home, hub.endpoint)
-    assert found.code == 1
-    assert found.error.startswith(f"error: {REPOSITORY}/weights.safetensors at {REVISION[:12]}: ")
-    assert text in found.error
-    assert "\n" not in found.error
+    result = fetch(definition_of(tiny_definition, content), home, hub.endpoint)
+    assert result.code == 1
+    assert result.error.startswith(f"error: {REPOSITORY}/weights.safetensors at {REVISION[:12]}: ")
+    assert text in result.error
+    assert "\n" not in result.error
     assert whole_files(home) == []
 
 
 def test_server_down(content: bytes, home: Path, tiny_definition: ModelDefinition) -> None:
-    found = fetch(definition_of(tiny_definition, content), home, "http://127.0.0.1:9")
-    assert found.code == 1
-    assert "the hub cannot be reached" in found.error
-    assert "HF_ENDPOINT" in found.error
-    assert "\n" not in found.error
+    result = fetch(definition_of(tiny_definition, content), home, "http://127.0.0.1:9")
+    assert result.code == 1
+    assert "the hub cannot be reached" in result.error
+    assert "HF_ENDPOINT" in result.error
+    assert "\n" not in result.error
     assert whole_files(home) == []
 
 
 def test_one_cut_connection_is_resumed(hub: Hub, content: bytes, home: Path, tiny_definition: ModelDefinition) -> None:
     hub.failures = [("cut", str(8 * CHUNK))]
-    found = fetch(definition_of(tiny_definition, content), home, hub.endpoint)
-    assert found.code == 0
-    assert found.path.read_bytes() == content
+    result = fetch(definition_of(tiny_definition, content), home, hub.endpoint)
+    assert result.code == 0
+    assert result.path.read_bytes() == content
     assert hub.ranges == [None, f"bytes={8 * CHUNK}-"]
 
 
@@ -184,11 +185,11 @@ def test_connection_that_is_cut_again_and_again(
     """Nothing half-written passes for the file, and the next call gets it."""
     definition = definition_of(tiny_definition, content)
     hub.failures = [("cut", "0")] * 1000
-    found = fetch(definition, home, hub.endpoint)
-    assert found.code == 1
-    assert found.error.startswith(f"error: {REPOSITORY}/weights.safetensors at {REVISION[:12]}: ")
-    assert "cannot be fetched" in found.error
-    assert "\n" not in found.error
+    result = fetch(definition, home, hub.endpoint)
+    assert result.code == 1
+    assert result.error.startswith(f"error: {REPOSITORY}/weights.safetensors at {REVISION[:12]}: ")
+    assert "cannot be fetched" in result.error
+    assert "\n" not in result.error
     assert whole_files(home) == []
     hub.failures = []
     again = fetch(definition, home, hub.endpoint)
@@ -201,8 +202,8 @@ def test_committed_weights(content: bytes, home: Path, tmp_path: Path, tiny_defi
     (tmp_path / "weights.safetensors").write_bytes(content)
     weights = {"kind": "committed", "path": "weights.safetensors", "sha256": hashlib.sha256(content).hexdigest()}
     definition = ModelDefinition.model_validate({**tiny_definition.model_dump(mode="json"), "weights": weights})
-    found = fetch(definition, home, "http://127.0.0.1:9", root=tmp_path)
-    assert (found.code, found.path) == (0, tmp_path / "weights.safetensors")
+    result = fetch(definition, home, "http://127.0.0.1:9", root=tmp_path)
+    assert (result.code, result.path) == (0, tmp_path / "weights.safetensors")
     (tmp_path / "weights.safetensors").write_bytes(content[:-1])
     wrong = fetch(definition, home, "http://127.0.0.1:9", root=tmp_path)
     assert wrong.code == 1
@@ -217,20 +218,23 @@ def test_committed_weights(content: bytes, home: Path, tmp_path: Path, tiny_defi
 def project(tmp_path: Path, content: bytes, tiny_definition: ModelDefinition, tiny_config: dict[str, object]) -> Path:
     """A copy of the code with one more model."""
     copy = tmp_path / "project"
-    for name in ("pipeline", "stages", "tauflow"):
+    for name in ("pipeline", "artifacts", "stages", "tauflow"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "params.yaml", copy)
+    shutil.copy(ROOT / "dvc.yaml", copy)
+    compose(ROOT, ["suite=tiny", "paradigm=standard"], copy / "params.yaml")
+    parameters = (copy / "params.yaml").read_text()
+    (copy / "params.yaml").write_text(parameters.replace("mini-clip", "tiny-hub"))
     models = copy / "pipeline" / "definitions" / "models"
     definition = definition_of(tiny_definition, content).model_dump(mode="json", exclude_none=True)
-    (models / "tiny-hub.yaml").write_text(yaml.safe_dump(definition))
-    (models / "architectures").mkdir(exist_ok=True)
-    (models / "architectures" / f"{tiny_definition.architecture}.json").write_text(json.dumps(tiny_config))
+    (models / "tiny-hub").mkdir()
+    (models / "tiny-hub" / "model.yaml").write_text(yaml.safe_dump(definition))
+    (models / "tiny-hub" / f"{tiny_definition.architecture}.json").write_text(json.dumps(tiny_config))
     return copy
 
 
 def run_stage(project: Path, home: Path, endpoint: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "stages.pretrained", "tiny-hub"],
+        [sys.executable, "-m", "stages.pretrained", "pretrained@tiny-hub"],
         cwd=project,
         env=environment(home, endpoint),
         capture_output=True,
@@ -274,7 +278,7 @@ def test_the_stage_leaves_nothing_when_it_fails(hub: Hub, home: Path, project: P
 
 def test_the_stage_refuses_weights_of_another_architecture(hub: Hub, home: Path, project: Path) -> None:
     """The hash is right, the definition names the wrong architecture."""
-    architecture = next((project / "pipeline" / "definitions" / "models" / "architectures").glob("ViT-test*.json"))
+    architecture = next((project / "pipeline" / "definitions" / "models" / "tiny-hub").glob("ViT-test*.json"))
     config = json.loads(architecture.read_text())
     config["vision_cfg"]["layers"] = 3
     architecture.write_text(json.dumps(config))

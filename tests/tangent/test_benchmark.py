@@ -5,12 +5,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.peak_memory import peak_memory
-from benchmarks.steps import Setting, Workbench, variants
+from benchmarks.steps import Workbench, Workload, variants
 
-SETTING = Setting("mini-clip", 2, 32, 1, "meta", "fp32", other_batch=2, other_tasks=3)
+SETTING = Workload("mini-clip", 2, 32, 1, "meta", "fp32", other_batch=2, other_tasks=3)
 
 
-def test_steps_leave_nothing_behind_and_cost_what_they_should() -> None:
+def test_steps_leave_nothing_behind_and_have_the_expected_cost() -> None:
     bench = Workbench(SETTING)
     operations = {}
     for name, step in variants(bench).items():
@@ -25,7 +25,7 @@ def test_steps_leave_nothing_behind_and_cost_what_they_should() -> None:
     assert operations["tau_jp strict"] == operations["tangent"] + 3 * one_other
 
 
-def test_peak_memory_is_what_a_call_holds_at_once() -> None:
+def test_peak_memory_is_the_maximum_held_at_once() -> None:
     """Blocks that malloc always gives back, and 2 MiB for the interpreter."""
     held = torch.ones(2**26, dtype=torch.uint8)
 

@@ -1,4 +1,4 @@
-"""What the explicit propagation costs, counted and not timed: operations of matrix products, and bytes kept."""
+"""Cost of the explicit propagation, counted instead of timed: operations of matrix products, and bytes kept."""
 
 from collections.abc import Callable, Iterable
 

@@ -1,4 +1,4 @@
-"""The fallback for other architectures: chosen by itself, said in the log, and right."""
+"""The fallback for other architectures: chosen automatically, logged, and correct."""
 
 import logging
 

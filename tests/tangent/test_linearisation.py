@@ -1,4 +1,4 @@
-"""What holds of every linearised encoder, whichever way it is computed."""
+"""Properties of every linearised encoder, for all ways of computing it."""
 
 from collections.abc import Callable
 
@@ -94,13 +94,13 @@ def test_gradients_flow_to_the_tangents_only(engine: Engine, images: Tensor) -> 
 
 
 @engines
-def test_what_is_no_direction_is_refused(engine: Engine, images: Tensor) -> None:
+def test_an_invalid_direction_is_refused(engine: Engine, images: Tensor) -> None:
     encoder = small_transformer()
     linearised, elsewhere = engine(encoder), {"nothing": torch.zeros(1, 2, dtype=torch.double)}
     for method in (linearised, linearised.tangent):
         with pytest.raises(ValueError, match="no tangents"):
             method(images, {})
-        with pytest.raises(ValueError, match="no parameter of this encoder: nothing"):
+        with pytest.raises(ValueError, match="tangents of unknown parameters: nothing"):
             method(images, everywhere(encoder, 1) | elsewhere)
 
 
@@ -137,17 +137,17 @@ def test_bfloat16_autocast_stays_near_float32(images: Tensor, trainable: str) ->
     propagate = TangentVisionTransformer(encoder)
     expected = propagate(images.float(), exact)[1]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = propagate(images.float(), rounded)[1]
-    assert_near(found, expected)
+        actual = propagate(images.float(), rounded)[1]
+    assert_near(actual, expected)
     cotangent = torch.randn_like(expected)
     expected.backward(cotangent)
-    found.backward(cotangent.to(found.dtype))
+    actual.backward(cotangent.to(actual.dtype))
     for name in names:
         assert_near(rounded[name].grad, exact[name].grad)
 
 
-def assert_near(found: Tensor | None, expected: Tensor | None) -> None:
+def assert_near(actual: Tensor | None, expected: Tensor | None) -> None:
     """Within a few roundings to 8 significant bits, relative to the size of the whole."""
-    assert found is not None
+    assert actual is not None
     assert expected is not None
-    assert torch.linalg.norm(found.float() - expected) < 0.03 * torch.linalg.norm(expected)
+    assert torch.linalg.norm(actual.float() - expected) < 0.03 * torch.linalg.norm(expected)

@@ -82,7 +82,7 @@ def fill(given: tuple[Tensor, ...], present: tuple[bool, bool, bool]) -> list[Te
     return [next(remaining) if here else None for here in present]
 
 
-def test_what_does_not_move_has_no_tangent() -> None:
+def test_constant_inputs_have_no_tangent() -> None:
     x, weight = random(2, 5, 6), random(6, 6)
     statistics = random(2, 5, 1), random(2, 5, 1)
     assert rules.linear(x, None, weight, None, None) is None
@@ -107,7 +107,7 @@ def test_quick_gelu(count: int) -> None:
 @directions
 @pytest.mark.parametrize("queries", [1, 5])
 def test_attend(count: int, queries: int) -> None:
-    """With as many queries as keys, and with one, as in a last block of which only the class token is pooled."""
+    """With as many queries as keys, and with one, as in a last block that pools only the class token."""
     q, k, v = random(2, 3, queries, 4), random(2, 3, 5, 4), random(2, 3, 5, 4)
 
     def weights(q: Tensor, k: Tensor) -> Tensor:

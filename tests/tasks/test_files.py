@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.files import write_arrays
-from pipeline.tasks import LabelledImages, TaskCard, TaskDefinition, load_task, read_split, write_split
+from pipeline.images import LabelledImages, read_split, write_split
+from pipeline.io.arrays import write_arrays
+from pipeline.tasks import TaskCard, TaskDefinition, load_task
 
 
 @pytest.fixture(scope="module")

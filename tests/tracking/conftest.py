@@ -11,9 +11,10 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from tauflow import lockfile, tracker
-from tauflow.journal import Journal
-from tauflow.workspace import tracking_uri
+from artifacts.workspace import tracking_uri
+from tauflow.dvc import lockfile
+from tauflow.tracking import tracker
+from tauflow.tracking.journal import Journal
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
@@ -40,7 +41,7 @@ def workspace(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr(tracker, "POLL_SECONDS", 0.05)
-    monkeypatch.setattr(lockfile, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(lockfile, "MAX_WAIT_SECONDS", 0.0)
     return tmp_path
 
 
@@ -68,7 +69,7 @@ def finished_stage(name: str, workspace: Path, invocation: str = "process 1", st
 
 
 def write_lock(workspace: Path, *names: str) -> None:
-    """What DVC writes after a stage has ended."""
+    """Write the entry that DVC writes after a stage has ended."""
     entry = {
         "cmd": "python",
         "deps": [{"path": "data/in", "md5": "1" * 32, "size": 3}],
@@ -81,7 +82,7 @@ def write_lock(workspace: Path, *names: str) -> None:
 
 
 class Store:
-    """What a user finds in the store."""
+    """The store as a user sees it."""
 
     def __init__(self) -> None:
         self.client = MlflowClient(tracking_uri())
@@ -91,9 +92,9 @@ class Store:
         return list(self.client.search_runs([experiment.experiment_id])) if experiment else []
 
     def named(self, name: str) -> Run:
-        found = [run for run in self.runs() if run.info.run_name == name]
-        assert len(found) == 1
-        return found[0]
+        matching = [run for run in self.runs() if run.info.run_name == name]
+        assert len(matching) == 1
+        return matching[0]
 
     def history(self, run: Run, metric: str) -> list[tuple[int, float]]:
         return [(m.step, m.value) for m in self.client.get_metric_history(run.info.run_id, metric)]

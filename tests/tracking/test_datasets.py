@@ -7,8 +7,8 @@ import mlflow.data
 import pytest
 import yaml
 
-from tauflow import tracker
-from tauflow.datasets import dataset_inputs
+from tauflow.tracking import tracker
+from tauflow.tracking.dataset_inputs import dataset_inputs
 from tests.tracking.conftest import Store, finished_stage
 
 DEPENDENCIES = [
@@ -25,9 +25,9 @@ def test_a_run_shows_the_splits_that_it_read(workspace: Path, monkeypatch: pytes
     entry = {"cmd": "python", "deps": DEPENDENCIES, "outs": []}
     (workspace / "dvc.lock").write_text(yaml.safe_dump({"stages": {"finetune@a": entry}}))
     assert tracker.track(0) == 0
-    read = Store().named("finetune@a").inputs
-    assert read is not None
-    inputs = {found.dataset.name: found for found in read.dataset_inputs}
+    logged = Store().named("finetune@a").inputs
+    assert logged is not None
+    inputs = {dataset_input.dataset.name: dataset_input for dataset_input in logged.dataset_inputs}
     assert set(inputs) == {"signs", "all tasks"}
     train, every = inputs["signs"], inputs["all tasks"]
     assert train.dataset.digest == "1" * 32

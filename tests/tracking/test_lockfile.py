@@ -1,4 +1,4 @@
-"""What is read of ``dvc.lock``, also while DVC writes it."""
+"""Reading ``dvc.lock``, also while DVC writes it."""
 
 import os
 import threading
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tauflow import lockfile
-from tauflow.lockfile import outputs, parameters, read_lock, read_settled_lock
+from tauflow.dvc import lockfile
+from tauflow.dvc.lockfile import outputs, parameters, read_lock, read_settled_lock
+from tauflow.tracking.store import _shown
 
 FIRST = "stages:\n  head@a:\n    cmd: c\n    outs:\n    - path: p\n      md5: '12'\n"
 SECOND = "  head@b:\n    params:\n      params.yaml:\n        seed: 0\n        recipe.x: {a: null, b: {c: [1]}}\n"
@@ -33,7 +34,7 @@ def test_entries(tmp_path: Path) -> None:
 def test_a_file_that_is_being_written_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of it is valid YAML."""
     monkeypatch.setattr(lockfile, "SETTLED_SECONDS", 0.4)
-    monkeypatch.setattr(lockfile, "PATIENCE_SECONDS", 60.0)
+    monkeypatch.setattr(lockfile, "MAX_WAIT_SECONDS", 60.0)
     path = tmp_path / "dvc.lock"
     path.write_text(FIRST)
 
@@ -44,15 +45,21 @@ def test_a_file_that_is_being_written_is_waited_for(tmp_path: Path, monkeypatch:
 
     writer = threading.Thread(target=write_the_rest)
     writer.start()
-    found = read_settled_lock(tmp_path)
+    entries = read_settled_lock(tmp_path)
     writer.join()
-    assert list(found) == ["head@a", "head@b"]
+    assert list(entries) == ["head@a", "head@b"]
 
 
 def test_writing_without_end_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lockfile, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(lockfile, "MAX_WAIT_SECONDS", 0.1)
     path = tmp_path / "dvc.lock"
     path.write_text(FIRST)
     ahead = time.time() + 1000
     os.utime(path, (ahead, ahead))
     assert list(read_settled_lock(tmp_path)) == ["head@a"]
+
+
+def test_each_parameter_of_a_run_has_one_value() -> None:
+    """The report depends on `recipe` and on `derived.recipe`; MLflow refuses a run in which a parameter comes twice."""
+    shown = _shown({"derived.recipe.ntk.start": None, "recipe.ntk.start": "x", "seed": 0, "derived.recipes": ["ntk"]})
+    assert shown == {"recipe.ntk.start": None, "seed": 0}

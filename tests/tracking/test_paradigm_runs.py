@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from tauflow import tracker
-from tauflow.journal import Journal
+from tauflow.tracking import tracker
+from tauflow.tracking.journal import Journal
 from tests.tracking.conftest import Store, start_event
 
 TASKS = ["digits", "signs"]
 BATCH = 32
-RECIPE = {"trainable": "all", "trained_in": "tangent", "regulariser": {"name": "tau_jp", "weight": 0.4}}
+PARAMS = {"model": "m", "paradigm": "p", "recipe": "mine", "regulariser_weight": 0.4, "seed": 7}
 VALUES = {"accuracy/addition": 0.75, "interval/addition_low": 0.7, "coefficient/alpha": 0.3}
 
 
@@ -24,19 +24,16 @@ def entry(command: str, md5: str, **params: Any) -> dict[str, Any]:
 
 
 def lock(md5: str = "1" * 32) -> dict[str, dict[str, Any]]:
-    """What DVC has when the summary runs, and what is left of another suite."""
-    training = {"finetune": {"lr": None, "batch_size": BATCH}, "recipe.mine": RECIPE, "seed": 7}
-    training["schedule.mine"] = {"lr": 2e-4, "length": 0.5}
-    evaluated = {"paradigm.p.evaluated_in": "tangent", "tasks": TASKS}
+    """DVC's lock entries when the summary runs, including stale ones of another suite."""
     return {
         **{
-            f"finetune_regularised@m-{task}-mine": entry(f"finetune_regularised m {task} mine", md5, **training)
+            f"finetune_regularised@m-{task}-mine": entry(f"finetune_regularised m {task} mine", md5)
             for task in (*TASKS, "task_of_another_suite")
         },
         "task_vector@m-digits-mine": entry("task_vector m digits mine", md5),
-        "single_task@m-p": entry("single_task m p mine", md5, **evaluated),
+        "single_task@m-p": entry("single_task m p mine", md5),
         "features@m-mine-val": entry("features m mine val", md5),
-        "alpha_search@m-p": entry("alpha_search m p mine", md5),
+        "alpha_search@m-p": entry("alpha_search m p mine", md5, **{"paradigm.p": {"recipe": "mine"}}),
         "summary": entry("summary", md5),
     }
 
@@ -69,7 +66,16 @@ def finetunings(workspace: Path, invocation: str, first: int = 0) -> None:
 def summary(workspace: Path, monkeypatch: pytest.MonkeyPatch, invocation: str = "process 1") -> None:
     monkeypatch.chdir(workspace)
     journal = Journal.open(**start_event("summary", workspace, invocation))
-    journal.paradigm("m", "p", VALUES)
+    headline = {
+        "model": "m",
+        "paradigm": "p",
+        "values": VALUES,
+        "params": PARAMS,
+        "trained": [f"finetune_regularised@m-{task}-mine" for task in TASKS],
+        "vectors": [f"task_vector@m-{task}-mine" for task in TASKS],
+        "searched": ["features@m-mine-val", "alpha_search@m-p"],
+    }
+    journal.paradigm(headline)
     journal.append("end", status="FINISHED", error=None)
 
 
@@ -85,19 +91,7 @@ def test_numbers_parameters_and_cost(first: int, workspace: Path, monkeypatch: p
     store = Store()
     run = store.named("m p (fond-coot)")
     assert run.info.status == "FINISHED"
-    assert run.data.params == {
-        "model": "m",
-        "paradigm": "p",
-        "recipe": "mine",
-        "trainable": "all",
-        "trained_in": "tangent",
-        "evaluated_in": "tangent",
-        "regulariser": "tau_jp",
-        "regulariser_weight": "0.4",
-        "lr": "0.0002",
-        "length": "0.5",
-        "seed": "7",
-    }
+    assert run.data.params == {name: str(value) for name, value in PARAMS.items()}
     images = 10 * BATCH
     seconds = images / 64 + images / 128
     assert run.data.metrics == {
@@ -116,7 +110,7 @@ def test_numbers_parameters_and_cost(first: int, workspace: Path, monkeypatch: p
     assert kinds["dvc repro 2026-01-01 12:00"] == "invocation"
 
 
-def test_what_was_not_trained_again_costs_what_it_did(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_that_are_not_retrained_keep_their_cost(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its runs are of an earlier invocation; those of other results count for nothing."""
     finetunings(workspace, "process 1")
     write(workspace, lock())
@@ -143,7 +137,7 @@ def test_without_a_lock_file_there_are_the_numbers(workspace: Path, monkeypatch:
     assert tracker.track(0) == 0
     run = Store().named("m p (fond-coot)")
     assert run.data.metrics == VALUES
-    assert run.data.params == {"model": "m", "paradigm": "p"}
+    assert run.data.params == {name: str(value) for name, value in PARAMS.items()}
 
 
 def test_a_long_fine_tuning_is_logged_before_the_summary(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,15 +155,15 @@ def test_an_interrupted_tracker_makes_no_second_run(workspace: Path, monkeypatch
     summary(workspace, monkeypatch)
     write(workspace, lock())
 
-    save = tracker.Progress.save
+    save = tracker.Bookmark.save
 
-    def failing_save(progress: tracker.Progress) -> None:
+    def failing_save(progress: tracker.Bookmark) -> None:
         if progress.offset > 0:
             raise OSError("killed")
         save(progress)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tracker.Progress, "save", failing_save)
+        patch.setattr(tracker.Bookmark, "save", failing_save)
         assert tracker.track(0) == len(TASKS) + 1
     assert tracker.track(0) == 0
     names = [run.info.run_name for run in Store().runs()]

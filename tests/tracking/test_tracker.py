@@ -1,4 +1,4 @@
-"""What becomes of the journals, whatever befalls stages, tracker and server."""
+"""Journals survive failures of stages, tracker and server."""
 
 import json
 import os
@@ -13,12 +13,13 @@ from typing import Any
 import psutil
 import pytest
 
+from artifacts.workspace import home, journals, tracking_uri
 from pipeline.errors import UserError
-from tauflow import mlflow_store, tracker
-from tauflow.journal import Journal, error_file, tracker_running
-from tauflow.locks import only_attempt
-from tauflow.stage import run_stage
-from tauflow.workspace import home, journals, tracking_uri
+from tauflow.running.stage import run_stage
+from tauflow.tracking import store as mlflow_store
+from tauflow.tracking import tracker
+from tauflow.tracking.attempts import stage_lock
+from tauflow.tracking.journal import Journal, error_file, tracker_running
 from tests.tracking.conftest import REVISION, Store, finished_stage, start_event, write_lock
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 # A stage that is killed while it runs, with a half-written line.
 KILLED = """
 import os, signal, sys, json
-from tauflow.journal import Journal
+from tauflow.tracking.journal import Journal
 journal = Journal.open(**json.loads(sys.argv[1]))
 journal.metrics({"loss": 0.5}, 0)
 if sys.argv[2] == "torn":
@@ -156,9 +157,9 @@ def test_a_half_written_line_is_waited_for(workspace: Path) -> None:
     with journal.path.open("a") as file:
         file.write('ep": 4, "values": {"loss": 0.25}}\n')
     tracker._log(store, journal.path)
-    found = Store()
-    assert found.history(found.named("finetune@a"), "loss") == [(4, 0.25)]
-    assert found.named("finetune@a").info.status == "RUNNING"
+    runs = Store()
+    assert runs.history(runs.named("finetune@a"), "loss") == [(4, 0.25)]
+    assert runs.named("finetune@a").info.status == "RUNNING"
 
 
 def test_a_server_that_is_down_loses_nothing(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,14 +203,14 @@ def test_a_running_stage_is_followed(workspace: Path) -> None:
         journal.metrics({"loss": float(step)}, step)
         tracker._log_all(store, {})
         tracker._log_all(store, {})
-    found = Store()
-    assert found.history(found.named("finetune@a"), "loss") == [(step, float(step)) for step in range(4)]
-    assert found.named("finetune@a").info.status == "RUNNING"
+    runs = Store()
+    assert runs.history(runs.named("finetune@a"), "loss") == [(step, float(step)) for step in range(4)]
+    assert runs.named("finetune@a").info.status == "RUNNING"
     journal.metrics({"loss": 4.0}, 4)
     journal.append("end", status="FAILED", error=None)
     assert tracker.track(0) == 0
-    assert found.history(found.named("finetune@a"), "loss") == [(step, float(step)) for step in range(5)]
-    assert found.named("finetune@a").info.status == "FAILED"
+    assert runs.history(runs.named("finetune@a"), "loss") == [(step, float(step)) for step in range(5)]
+    assert runs.named("finetune@a").info.status == "FAILED"
 
 
 class InterruptedError_(Exception):
@@ -223,9 +224,9 @@ def test_an_interrupted_tracker_logs_nothing_twice(
     """However far it came: its progress is lost from the given save on."""
     finished_stage("finetune@a", workspace, steps=5)
     write_lock(workspace, "finetune@a")
-    save, count = tracker.Progress.save, 0
+    save, count = tracker.Bookmark.save, 0
 
-    def failing_save(progress: tracker.Progress) -> None:
+    def failing_save(progress: tracker.Bookmark) -> None:
         nonlocal count
         count += 1
         if count > saves:
@@ -233,7 +234,7 @@ def test_an_interrupted_tracker_logs_nothing_twice(
         save(progress)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tracker.Progress, "save", failing_save)
+        patch.setattr(tracker.Bookmark, "save", failing_save)
         remaining = tracker.track(0)
     assert remaining == (1 if saves < 2 else 0)
     assert tracker.track(0) == 0
@@ -295,7 +296,7 @@ def test_a_stage_starts_the_tracker(workspace: Path, monkeypatch: pytest.MonkeyP
     write_lock(workspace, "head@a")
     started = [process for process in psutil.Process().children() if process.pid not in before]
     assert len(started) == 1
-    assert started[0].cmdline()[1:3] == ["-m", "tauflow.tracker"]
+    assert started[0].cmdline()[1:3] == ["-m", "tauflow.tracking.tracker"]
     try:
         deadline = time.monotonic() + 120
         while list(journals().iterdir()) and time.monotonic() < deadline:
@@ -336,7 +337,7 @@ def test_a_stage_of_another_machine_lives_as_long_as_it_holds_its_lock(
     journal.path.write_text(journal.path.read_text().replace(f'"pid": {os.getpid()}', '"pid": 999999999'))
     journal.metrics({"loss": 0.5}, 0)
     store = mlflow_store.Store.connect()
-    with only_attempt("finetune@a"):
+    with stage_lock("finetune@a"):
         tracker._log(store, journal.path)
         assert Store().named("finetune@a").info.status == "RUNNING"
     tracker._log(store, journal.path)
@@ -345,8 +346,9 @@ def test_a_stage_of_another_machine_lives_as_long_as_it_holds_its_lock(
 
 
 @pytest.fixture
-def parameters(workspace: Path) -> None:
-    shutil.copy(ROOT / "params.yaml", workspace)
+def parameters(workspace: Path, study_parameters: Path) -> None:
+    for path in (study_parameters, ROOT / "dvc.yaml"):
+        shutil.copy(path, workspace)
 
 
 def events() -> list[dict[str, Any]]:
@@ -355,19 +357,15 @@ def events() -> list[dict[str, Any]]:
 
 
 def test_a_stage_writes_its_journal(parameters: None, workspace: Path) -> None:
-    with run_stage("finetune", "mini-clip", "icons", "standard", used=["finetune", "schedule", "tasks"]) as stage:
+    with run_stage("finetune@mini-clip-icons-standard") as stage:
         stage.journal.metrics({"loss": 0.5}, 3)
     start, metrics, seconds, end = events()
     assert start["name"] == stage.name == "finetune@mini-clip-icons-standard"
-    assert stage.kind == start["tags"]["tauflow.stage"] == "finetune"
+    assert stage.instance.stage == start["tags"]["tauflow.stage"] == "finetune"
     assert start["root"] == str(workspace)
     assert start["suite"] == "mini"
-    assert start["params"]["finetune.batch_size"] == stage.params.finetune.batch_size
-    assert start["params"]["finetune.lr"] is None
-    assert start["params"]["schedule.ntk.length"] == stage.params.schedule["ntk"].length
-    assert start["params"]["seed"] == 0
-    assert start["params"]["tasks"][0] == "icons"
-    assert not [key for key in start["params"] if key.startswith("search")]
+    assert start["params"] == {"seed": 0}
+    assert start["tags"]["tauflow.recipe"] == "standard"
     assert start["pid"] == os.getpid()
     assert (metrics["step"], metrics["values"]) == (3, {"loss": 0.5})
     assert seconds["values"].keys() == {"seconds"}
@@ -376,7 +374,7 @@ def test_a_stage_writes_its_journal(parameters: None, workspace: Path) -> None:
 
 def test_a_user_error_is_one_line(parameters: None, capsys: pytest.CaptureFixture[str]) -> None:
     def stage() -> None:
-        with run_stage("head", "mini-clip", "icons"):
+        with run_stage("head@mini-clip-icons"):
             raise UserError("icons.json: no such file")
 
     with pytest.raises(SystemExit) as exit_:
@@ -403,7 +401,7 @@ def test_wrong_parameters_stop_a_stage_at_once(workspace: Path, capsys: pytest.C
     with pytest.raises(SystemExit), run_stage("report"):
         pytest.fail("the body must not run")
     line = capsys.readouterr().err
-    assert line.startswith("error: report: params.yaml: unknown key 'sede' (value 1); legal keys here are suite, ")
+    assert line.startswith("error: report: params.yaml: unknown key 'sede' (value 1); choose from suite, ")
     assert line.count("\n") == 1
 
 

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from pipeline.config import FinetuneSettings, Recipe, RegulariserSettings
+from pipeline.images import LabelledImages
+from pipeline.images.images import Images
 from pipeline.models.encoders import ImageEncoder
 from pipeline.models.heads import Head
 from pipeline.paradigms import make_trainable
-from pipeline.tasks import LabelledImages
-from pipeline.tasks.images import Images
 from pipeline.training import Plan, ResumeFile, StepRecord, TrainingData, finetune
 
 CPU = torch.device("cpu")
@@ -19,7 +19,7 @@ Result = tuple[dict[str, Tensor], list[StepRecord]]
 
 
 def ignore(record: StepRecord) -> None:
-    """What is called after a step when nobody cares."""
+    """Ignore the record of a step."""
 
 
 @pytest.fixture(scope="session")

@@ -15,14 +15,15 @@ from torch import Tensor
 
 from pipeline.config import FinetuneSettings, OtherTasks, PaddedCrop, Recipe, RegulariserSettings, ResizedCrop
 from pipeline.errors import UserError
-from pipeline.files import fingerprint, write_arrays, write_json
+from pipeline.images import LabelledImages
+from pipeline.io.arrays import fingerprint, write_arrays
+from pipeline.io.files import write_json
 from pipeline.models.checkpoints import Space
 from pipeline.models.encoders import ImageEncoder
 from pipeline.models.heads import Head
 from pipeline.models.registry import CommittedWeights, ModelDefinition
 from pipeline.paradigms import TrainableEncoder, make_trainable
 from pipeline.tangent import GenericTangent
-from pipeline.tasks import LabelledImages
 from pipeline.training import Plan, Processes, ResumeFile, StepRecord, TrainingData, finetune, joined, regulariser
 
 CPU = torch.device("cpu")
@@ -46,19 +47,24 @@ def pull(encoder: TrainableEncoder, images: Tensor | None, options: object) -> T
 
 
 def tau_jp(mode: str, batch_size: int, norm: str = "l2") -> RegulariserSettings:
-    others = {"tasks": ["a", "b"], "control": "c", "mode": mode, "batch_size": batch_size}
+    others = {"tasks": ["a", "b"], "control": "c", "arrivals": None, "mode": mode, "batch_size": batch_size}
     return RegulariserSettings(name="tau_jp", weight=0.4, options={"norm": norm}, others=OtherTasks(**others))
 
 
 @dataclass(frozen=True)
 class Run:
-    """A recipe and a batch; ``generic``: an encoder that only ``torch.func.jvp`` linearises."""
+    """A recipe and a batch.
+
+    generic: an encoder that only ``torch.func.jvp`` linearises.
+    rest: images in the incomplete last batch of an epoch.
+    """
 
     space: Space
     regulariser: RegulariserSettings | None = None
     batch_size: int = 8
     trainable: str = "all"
     generic: bool = False
+    rest: int = 0
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -80,7 +86,20 @@ RUNS: dict[str, Run] = {
     "no images": Run("tangent", RegulariserSettings(name="test_shared_pull", weight=3.0, options={}, others=None)),
     "generic": Run("tangent", generic=True),
     "generic, cyclic": Run("tangent", tau_jp("cyclic", 3), batch_size=7, generic=True),
+    "rest of three": Run("weight", rest=3),
+    # The second process has no image of the last batch of an epoch.
+    "rest of one": Run("weight", rest=1),
+    "rest of one, resized": Run(
+        "weight", rest=1, settings={"augmentation": ResizedCrop(kind="resized_crop", scale=(0.5, 1.0))}
+    ),
+    "rest of one, tangent": Run("tangent", rest=1, settings={"checkpointing": True}),
+    "rest of one, cyclic": Run("tangent", tau_jp("cyclic", 1), batch_size=5, rest=1),
+    "rest of one, strict in weight space": Run("weight", tau_jp("strict", 3), rest=1, settings={"checkpointing": True}),
+    "rest of one, generic": Run("tangent", generic=True, rest=1),
 }
+
+
+RESUMED = ["cyclic, odd", "rest of one, cyclic"]
 
 
 def encoder(generic: bool) -> ImageEncoder:
@@ -103,18 +122,24 @@ def images(n: int, seed: int) -> np.ndarray:
 def run(
     name: str, accumulation: int, processes: Processes, resume: ResumeFile | None = None, stop: int | None = None
 ) -> tuple[dict[str, Tensor], list[StepRecord]]:
-    """θ and the curve of six steps."""
-    of = RUNS[name]
+    """θ and the curve of three epochs."""
+    options = RUNS[name]
     settings = FinetuneSettings(
-        lr=None, batch_size=of.batch_size, weight_decay=0.1, steps=None, warmup=0.1, warmup_steps=None,
+        lr=None, batch_size=options.batch_size, weight_decay=0.1, steps=None, warmup=0.1, warmup_steps=None,
         max_grad_norm=0.5, augmentation=PaddedCrop(kind="padded_crop", padding=1), precision="fp32",
         accumulation=accumulation, processes=processes.count, checkpointing=False, compile=False,
-    ).model_copy(update=of.settings)  # fmt: skip
-    recipe = Recipe(trainable=of.trainable, trained_in=of.space, regulariser=of.regulariser, extension=None, start=None)
-    trainable = make_trainable(encoder(of.generic), recipe)
-    if of.space == "tangent":
-        assert isinstance(trainable._propagate, GenericTangent) == of.generic  # pyright: ignore[reportAttributeAccessIssue]
-    n = 2 * of.batch_size
+    ).model_copy(update=options.settings)  # fmt: skip
+    recipe = Recipe(
+        trainable=options.trainable,
+        trained_in=options.space,
+        regulariser=options.regulariser,
+        extension=None,
+        start=None,
+    )
+    trainable = make_trainable(encoder(options.generic), recipe)
+    if options.space == "tangent":
+        assert isinstance(trainable._propagate, GenericTangent) == options.generic  # pyright: ignore[reportAttributeAccessIssue]
+    n = 2 * options.batch_size + options.rest
     weight = torch.randn(3, 8, generator=torch.Generator().manual_seed(1))
     data = TrainingData(
         LabelledImages(images(n, 0), np.arange(n, dtype=np.int64) % 3),
@@ -126,7 +151,7 @@ def run(
         if record.step == stop:
             raise InterruptedError
 
-    plan = Plan(settings, 1e-3, 3.0, 0, of.regulariser)
+    plan = Plan(settings, 1e-3, 3.0, 0, options.regulariser)
     return finetune(trainable, data, plan, CPU, on_step, resume, processes)
 
 
@@ -137,19 +162,22 @@ def main(directory: Path) -> None:
         results = {
             f"{name}, {accumulation}": run(name, accumulation, processes) for name in RUNS for accumulation in (1, 2)
         }
-        resume = ResumeFile(directory / "resume.safetensors", "key", 2)
-        try:
-            run("cyclic, odd", 2, processes, resume, stop=4)
-        except InterruptedError:
-            results["resumed"] = run("cyclic, odd", 2, processes, resume)
+        for name in RESUMED:
+            resume = ResumeFile(directory / f"resume {name}.safetensors", "key", 2)
+            try:
+                run(name, 2, processes, resume, stop=4)
+            except InterruptedError:
+                results[f"{name}, resumed"] = run(name, 2, processes, resume)
         try:
             run("weight", 5, processes)
         except UserError as error:
             refused = str(error)
         else:
             refused = "not refused"
-        said = {name: fingerprint({n: t.numpy() for n, t in theta.items()}) for name, (theta, _) in results.items()}
-        write_json(directory / f"process_{processes.rank}.json", {"theta": said, "refused": refused})
+        fingerprints = {
+            name: fingerprint({n: t.numpy() for n, t in theta.items()}) for name, (theta, _) in results.items()
+        }
+        write_json(directory / f"process_{processes.rank}.json", {"theta": fingerprints, "refused": refused})
         if processes.rank == 0:
             for name, (theta, curve) in results.items():
                 records = {"curve": [asdict(record) for record in curve]}

@@ -38,10 +38,10 @@ def all_crops(image: Tensor, padding: int) -> dict[tuple[int, int], Tensor]:
 
 
 def corner(image: Tensor, cropped: Tensor, padding: int) -> tuple[int, int]:
-    """Where the one crop that ``cropped`` equals begins."""
-    found = [place for place, crop in all_crops(image, padding).items() if torch.equal(crop, cropped)]
-    assert len(found) == 1
-    return found[0]
+    """Return the offset of the only crop that equals ``cropped``."""
+    corners = [place for place, crop in all_crops(image, padding).items() if torch.equal(crop, cropped)]
+    assert len(corners) == 1
+    return corners[0]
 
 
 @pytest.mark.parametrize("padding", [1, 2, 3])
@@ -88,7 +88,7 @@ RESIZES = [((32, 32), (32, 32)), ((64, 48), (20, 24)), ((28, 28), (56, 56)), ((9
 
 
 def smooth(n: int, height: int, width: int) -> Tensor:
-    """Images with edges, which resampling overshoots, and without noise, of which no two resamplings agree."""
+    """Images with edges, which resampling overshoots, and without noise, on which no two resamplings agree."""
     random = torch.Generator().manual_seed(0)
     small = torch.randint(0, 256, (n, 3, 5, 4), generator=random).float()
     return torch.nn.functional.interpolate(small, (height, width), mode="nearest").to(torch.uint8)
@@ -102,10 +102,10 @@ def test_resized_crops_are_torchvisions(
     """To two levels of 255: torchvision's weights are 16-bit integers. And to one level of PIL's."""
     crop, batch = ResizedCrop(kind="resized_crop", scale=scale), smooth(12, *size)
     boxes = draw(crop, len(batch), size, np.random.default_rng(0))
-    found = augment(crop, batch, boxes, output)
-    assert found.dtype == torch.uint8
-    assert found.shape == (len(batch), 3, *output)
-    for image, box, cropped in zip(batch, boxes.tolist(), found, strict=True):
+    crops = augment(crop, batch, boxes, output)
+    assert crops.dtype == torch.uint8
+    assert crops.shape == (len(batch), 3, *output)
+    for image, box, cropped in zip(batch, boxes.tolist(), crops, strict=True):
         top, left, height, width = box
         expected = resized_crop(image, top, left, height, width, list(output), InterpolationMode.BICUBIC, True)
         assert (cropped.int() - expected.int()).abs().max() <= 2
@@ -128,7 +128,7 @@ def test_the_whole_image_in_its_own_size_is_itself() -> None:
 
 @pytest.mark.parametrize(("size", "scale"), [((224, 224), (0.9, 1.0)), ((60, 90), (0.2, 1.0)), ((20, 90), (0.9, 1.0))])
 def test_boxes_are_distributed_as_torchvisions(size: tuple[int, int], scale: tuple[float, float]) -> None:
-    """Of an image too long for any box to fit, torchvision takes the middle; here it stays whole."""
+    """If an image is too long for any box, torchvision takes the middle; here it stays whole."""
     crop = ResizedCrop(kind="resized_crop", scale=scale)
     boxes = draw(crop, 3000, size, np.random.default_rng(0)).numpy()
     top, left, height, width = boxes.T

@@ -1,4 +1,4 @@
-"""Which images a step sees: every one once per epoch, and other tasks' in turn or all at once."""
+"""The images that a step sees: every one once per epoch, and those of other tasks in turn or all at once."""
 
 from collections.abc import Callable, Mapping
 from typing import Literal
@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from pipeline.config import OtherTasks, PaddedCrop
-from pipeline.tasks import LabelledImages
-from pipeline.tasks.images import Images
+from pipeline.images import LabelledImages
+from pipeline.images.images import Images
 from pipeline.training.augmentation import augment
-from pipeline.training.batches import Batches, OtherBatches, Picked
+from pipeline.training.batches import Batches, OtherBatches, Picked, count_images
 
 Mode = Literal["cyclic", "strict"]
 Steps = list[tuple[int, int, bytes, bytes]]
@@ -35,7 +35,7 @@ def numbered(n: int, first: int = 0) -> LabelledImages:
 
 
 def numbers(images: Tensor) -> list[int]:
-    """The numbers of such images, of which cropping leaves the colour."""
+    """The numbers of such images, whose colour cropping preserves."""
     assert bool((images == images[:, :1, :1, :1]).all())
     return images[:, 0, 0, 0].tolist()
 
@@ -52,24 +52,29 @@ def labels(picked: Picked) -> np.ndarray:
     return picked.labels
 
 
-@pytest.mark.parametrize(("n", "size"), [(12, 4), (13, 4), (7, 7), (9, 1)])
-def test_an_epoch_shows_every_image_at_most_once(n: int, size: int) -> None:
+@pytest.mark.parametrize(("n", "size"), [(12, 4), (13, 4), (15, 4), (7, 7), (8, 7), (9, 1)])
+def test_an_epoch_shows_every_image_exactly_once(n: int, size: int) -> None:
+    """In full batches and, as the published loaders do, one of the remaining images."""
     batches = Batches(numbered(n), size, crop(1), seed=3)
-    assert batches.per_epoch == n // size
+    sizes = [size] * (n // size) + [n % size] * (n % size > 0)
+    assert batches.per_epoch == len(sizes)
     seen: dict[int, list[int]] = {}
     for step, epoch, picked in batches.iterate(0, 4 * batches.per_epoch):
         assert epoch == step // batches.per_epoch
         assert numbers(cropped(picked)) == labels(picked).tolist()
-        assert len(picked) == size
+        assert len(picked) == len(picked.draws) == sizes[step % len(sizes)]
         seen.setdefault(epoch, []).extend(labels(picked).tolist())
     assert list(seen) == [0, 1, 2, 3]
     for order in seen.values():
-        assert len(set(order)) == len(order) == n // size * size
-    if n > size:
-        assert len({tuple(order) for order in seen.values()}) == 4
-    # What an epoch leaves out is left to chance.
-    if n % size:
-        assert len({frozenset(order) for order in seen.values()}) > 1
+        assert sorted(order) == list(range(n))
+    assert len({tuple(order) for order in seen.values()}) == 4
+
+
+@pytest.mark.parametrize(("n", "size"), [(12, 4), (13, 4), (15, 4), (7, 7), (8, 7)])
+def test_images_are_counted_as_the_batches_show_them(n: int, size: int) -> None:
+    batches = Batches(numbered(n), size, crop(1), seed=3)
+    shown = [len(picked) for _, _, picked in batches.iterate(0, 9)]
+    assert [count_images(n, size, steps) for steps in range(10)] == [sum(shown[:steps]) for steps in range(10)]
 
 
 @pytest.mark.parametrize("first", range(9))
@@ -88,7 +93,7 @@ def pools() -> Mapping[str, Images]:
 
 def other_batches(pools: Mapping[str, Images], mode: Mode, size: int = 4, seed: int = 0) -> OtherBatches:
     return OtherBatches(
-        pools, OtherTasks(tasks=["a", "b", "c"], control=None, mode=mode, batch_size=size), crop(1), seed
+        pools, OtherTasks(tasks=["a", "b", "c"], control=None, arrivals=None, mode=mode, batch_size=size), crop(1), seed
     )
 
 
@@ -109,17 +114,17 @@ def test_strict_takes_all_tasks_in_every_step(pools: Mapping[str, Images]) -> No
 @pytest.mark.parametrize("mode", ["cyclic", "strict"])
 def test_batches_of_other_tasks(mode: Mode, pools: Mapping[str, Images]) -> None:
     """Different images of one task, all of them where there are too few, and others in another step."""
-    found: dict[str, list[list[int]]] = {"a": [], "b": [], "c": []}
+    batches: dict[str, list[list[int]]] = {"a": [], "b": [], "c": []}
     for step in range(60):
         for picked in other_batches(pools, mode).of_step(step):
             seen = numbers(cropped(picked))
-            found["abc"[seen[0] // 100]].append(seen)
+            batches["abc"[seen[0] // 100]].append(seen)
     for task, size in (("a", 4), ("b", 4), ("c", 2)):
         pool = set(numbers(torch.from_numpy(pools[task])))
-        assert all(len(batch) == len(set(batch)) == size for batch in found[task])
-        assert all(set(batch) <= pool for batch in found[task])
-        assert {number for batch in found[task] for number in batch} == pool
-    assert len({tuple(batch) for batch in found["a"]}) > 5
+        assert all(len(batch) == len(set(batch)) == size for batch in batches[task])
+        assert all(set(batch) <= pool for batch in batches[task])
+        assert {number for batch in batches[task] for number in batch} == pool
+    assert len({tuple(batch) for batch in batches["a"]}) > 5
 
 
 @pytest.mark.parametrize("mode", ["cyclic", "strict"])
@@ -137,7 +142,7 @@ def test_batches_of_other_tasks_are_a_function_of_seed_and_step(mode: Mode, othe
 def test_batches_of_other_tasks_are_cropped_as_the_own(others: Mapping[str, Images]) -> None:
     """By as much as ``padding`` allows: without it they are images of the task as they are."""
     for padding, moved in ((0, False), (1, True)):
-        settings = OtherTasks(tasks=["a"], control=None, mode="strict", batch_size=3)
+        settings = OtherTasks(tasks=["a"], control=None, arrivals=None, mode="strict", batch_size=3)
         batches = OtherBatches({"a": others["a"]}, settings, crop(padding), seed=0)
         originals = {image.tobytes() for image in others["a"]}
         (picked,) = batches.of_step(0)

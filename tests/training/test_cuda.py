@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.config import PaddedCrop, Recipe, ResizedCrop
-from pipeline.devices import prepare_device
+from pipeline.config import EvaluationSettings, PaddedCrop, Recipe, ResizedCrop
 from pipeline.editing import TaskVector
 from pipeline.editing.spaces import TangentSpace, WeightSpace
+from pipeline.images import LabelledImages
 from pipeline.models import load_model_definition
+from pipeline.models.devices import prepare_device
 from pipeline.models.encoders import ImageEncoder, build_clip
 from pipeline.paradigms import make_trainable
-from pipeline.tasks import LabelledImages
 from pipeline.training import Processes, ResumeFile, StepRecord
 from pipeline.training.batches import Batches
 from pipeline.training.feed import Feed
@@ -26,6 +26,7 @@ Train = Callable[..., Result]
 Recipes = Mapping[str, Recipe]
 
 CPU = torch.device("cpu")
+SETTINGS = EvaluationSettings(batch_size=4, directions=1, edits=1)
 RESIZED = ResizedCrop(kind="resized_crop", scale=(0.9, 1.0))
 KINDS = ["weight", "tangent", "attention", "cyclic", "strict", "strict in weight space"]
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -52,8 +53,8 @@ def test_fp32_is_that_of_the_cpu(
 ) -> None:
     (theta, curve), (expected, records) = (train(recipes[kind], device=device) for device in (gpu, CPU))
     for key in ("loss", "penalty", "accuracy", "grad_norm"):
-        found = [getattr(record, key) for record in curve]
-        assert found == pytest.approx([getattr(record, key) for record in records], rel=1e-3, abs=1e-6), key
+        values = [getattr(record, key) for record in curve]
+        assert values == pytest.approx([getattr(record, key) for record in records], rel=1e-3, abs=1e-6), key
     assert (moved(theta, base) - moved(expected, base)).norm() < 1e-2 * moved(expected, base).norm()
 
 
@@ -84,8 +85,8 @@ def test_tangents_in_bf16(
     for embed in (trainable, trainable.tangent):
         expected = embed(images)
         with torch.autocast("cuda", torch.bfloat16):
-            found = embed(images).float()
-        assert (found - expected).norm() < 0.03 * expected.norm()
+            tangents = embed(images).float()
+        assert (tangents - expected).norm() < 0.03 * expected.norm()
 
 
 @every_kind
@@ -128,12 +129,12 @@ def test_batches_are_those_of_the_cpu(
     batches = Batches(make_images(50, size=size), 8, crop, 0)
     feeds = (Feed(batches, None, crop, (32, 32), device, Processes()).iterate(2, 30) for device in (gpu, CPU))
     compared = 0
-    for found, expected in zip(*feeds, strict=True):
-        assert (found.step, found.epoch) == (expected.step, expected.epoch)
-        assert found.own.labels is not None
+    for actual, expected in zip(*feeds, strict=True):
+        assert (actual.step, actual.epoch) == (expected.step, expected.epoch)
+        assert actual.own.labels is not None
         assert expected.own.labels is not None
-        assert torch.equal(found.own.labels.cpu(), expected.own.labels)
-        difference = (found.own.images.cpu().int() - expected.own.images.int()).abs().max()
+        assert torch.equal(actual.own.labels.cpu(), expected.own.labels)
+        difference = (actual.own.images.cpu().int() - expected.own.images.int()).abs().max()
         assert difference <= (0 if isinstance(crop, PaddedCrop) else 2)
         compared += 1
     assert compared == 28
@@ -150,7 +151,7 @@ def test_checkpointing_changes_no_bit(kind: str, train: Train, recipes: Recipes,
 def test_checkpointing_saves_memory(
     kind: str, make_images: Callable[..., LabelledImages], recipes: Recipes, gpu: torch.device
 ) -> None:
-    """Of mini-clip: in tangent space, the tiny encoder's first block is as good as all of it."""
+    """Uses mini-clip: in tangent space, the tiny encoder's first block takes almost all of the memory."""
     definition, peaks = load_model_definition("mini-clip"), []
     for checkpointing in (False, True):
         encoder = ImageEncoder(build_clip(definition).get_submodule("visual"), definition, "0" * 64)
@@ -187,17 +188,16 @@ def test_edits_are_those_of_the_cpu(
     vectors = [make_vector(0, scale=0.02), make_vector(1, scale=0.02, part="attn")]
     edits = torch.tensor([[0.0, 0.0], [0.5, 0.5], [1.0, 1.0], [0.3, -1.0]])
     batches = [torch.from_numpy(make_images(5, size=size).images)]
-    for make in (
-        WeightSpace,
-        TangentSpace,
-        lambda encoder, vectors, device: WeightSpace(encoder, vectors, device, at_once=3),
-    ):
-        on_gpu, on_cpu = (make(make_encoder(), vectors, device).embeddings(edits, batches) for device in (gpu, CPU))
-        for (edit, batch, found), (same, also, expected) in zip(on_gpu, on_cpu, strict=True):
+    three_edits = SETTINGS.model_copy(update={"edits": 3})
+    for space, settings in ((WeightSpace, SETTINGS), (TangentSpace, SETTINGS), (WeightSpace, three_edits)):
+        on_gpu, on_cpu = (
+            space(make_encoder(), vectors, device, settings).embeddings(edits, batches) for device in (gpu, CPU)
+        )
+        for (edit, batch, actual), (same, also, expected) in zip(on_gpu, on_cpu, strict=True):
             assert (edit, batch) == (same, also)
-            assert (found.cpu() - expected).norm() < 1e-2 * expected.norm()
+            assert (actual.cpu() - expected).norm() < 1e-2 * expected.norm()
     features = [
-        torch.cat(list(TangentSpace(make_encoder(), vectors, device).features(batches[0], 4, 1))).cpu()
+        torch.cat(list(TangentSpace(make_encoder(), vectors, device, SETTINGS).features(batches[0]))).cpu()
         for device in (gpu, CPU)
     ]
     assert (features[0] - features[1]).norm() < 1e-2 * features[1].norm()

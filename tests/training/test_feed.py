@@ -1,7 +1,6 @@
 """Batches on their way to the device, and numbers on their way back."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,10 @@ from torch import Tensor
 
 from pipeline.config import Recipe, ResizedCrop
 from pipeline.errors import UserError
-from pipeline.tasks import LabelledImages
+from pipeline.images import LabelledImages
 from pipeline.training import Processes, ResumeFile, StepRecord, loop
 from pipeline.training.batches import Batches
-from pipeline.training.curve import Readings
+from pipeline.training.curve import Losses, PendingRecords
 from pipeline.training.feed import Feed
 
 Result = tuple[dict[str, Tensor], list[StepRecord]]
@@ -30,7 +29,7 @@ def bits(result: Result) -> tuple[dict[str, bytes], list[StepRecord]]:
 
 
 def test_processes_see_the_parts_of_what_one_sees(make_images: Callable[..., LabelledImages]) -> None:
-    batches = Batches(make_images(13), 7, RESIZED, 0)
+    batches = Batches(make_images(14), 7, RESIZED, 0)
     (whole,), *parts = (
         [Feed(batches, None, RESIZED, (24, 24), CPU, Processes(rank, count)).iterate(1, 2) for rank in range(count)]
         for count in (1, 3)
@@ -60,7 +59,7 @@ def test_images_may_stay_in_a_file(
 def test_small_images_are_cropped_to_the_models_size(
     kind: str, train: Train, recipes: Recipes, make_images: Callable[..., LabelledImages]
 ) -> None:
-    """Those of the task are 20 pixels high, the others' 32; the model takes 32."""
+    """Images of the task are 20 pixels high, the others' 32; the model takes 32."""
     small = make_images(16, size=20)
     result = train(recipes[kind], small, augmentation=RESIZED)
     assert bits(result) == bits(train(recipes[kind], small, augmentation=RESIZED))
@@ -87,7 +86,7 @@ def test_when_numbers_are_read_changes_none(
 
 def read_together(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     """As on a GPU."""
-    monkeypatch.setattr(loop, "Readings", lambda **options: Readings(at_once))
+    monkeypatch.setattr(loop, "PendingRecords", lambda size: PendingRecords(at_once))
 
 
 def test_a_loss_that_is_read_late_is_named_all_the_same(
@@ -100,13 +99,17 @@ def test_a_loss_that_is_read_late_is_named_all_the_same(
     assert [record.step for record in seen] == [0]
 
 
-def test_readings_hold_numbers_until_they_are_read() -> None:
-    readings = Readings(at_once=2)
-    add = partial(readings.add, epoch=0, lr=0.1)
-    assert readings.read() == []
-    add(step=0, numbers=torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64))
-    assert not readings.due
-    add(step=1, numbers=torch.tensor([5.0, 6.0, 7.0, 8.0], dtype=torch.float64))
-    assert readings.due
-    assert readings.read() == [StepRecord(0, 0, 1.0, 3.0, 2.0, 0.1, 4.0), StepRecord(1, 0, 5.0, 7.0, 6.0, 0.1, 8.0)]
-    assert not readings.due
+def test_records_are_pending_until_they_are_read() -> None:
+    """Numbers come back under their names, in whatever order they were named."""
+    pending = PendingRecords(2)
+    numbers = [torch.tensor(float(number), dtype=torch.float64) for number in range(8)]
+    assert pending.read() == []
+    pending.add(0, 0, 0.1, Losses(accuracy=numbers[0], loss=numbers[1], penalty=numbers[2]), numbers[3])
+    assert not pending.is_full
+    pending.add(1, 0, 0.2, Losses(numbers[4], numbers[5], numbers[6]), numbers[7].float())
+    assert pending.is_full
+    assert pending.read() == [
+        StepRecord(step=0, epoch=0, loss=1.0, penalty=2.0, accuracy=0.0, lr=0.1, grad_norm=3.0),
+        StepRecord(step=1, epoch=0, loss=4.0, penalty=5.0, accuracy=6.0, lr=0.2, grad_norm=7.0),
+    ]
+    assert not pending.is_full

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from pipeline.config import FinetuneSettings, PaddedCrop, Recipe, RegulariserSettings
 from pipeline.errors import UserError
+from pipeline.images import LabelledImages
 from pipeline.models.encoders import ImageEncoder
 from pipeline.models.heads import Head
 from pipeline.paradigms import make_trainable
-from pipeline.tasks import LabelledImages
 from pipeline.training import Plan, StepRecord, TrainingData, finetune, regulariser
+from pipeline.training.objective import Objective
 
 NO_CROP = PaddedCrop(kind="padded_crop", padding=0)
 
@@ -73,8 +74,8 @@ def test_the_penalty_of_the_curve(train: Train, recipes: Recipes, kind: str) -> 
 def test_the_first_step_is_that_of_no_regulariser(train: Train, recipes: Recipes, kind: str) -> None:
     """τ is 0, and the loss of the curve is the task's own; from the second step on they go apart."""
     plain = recipes[kind].model_copy(update={"regulariser": None})
-    (expected, [first]), (found, [record]) = train(plain, epochs=0.5), train(recipes[kind], epochs=0.5)
-    assert bits(found) == bits(expected)
+    (expected, [first]), (actual, [record]) = train(plain, epochs=0.5), train(recipes[kind], epochs=0.5)
+    assert bits(actual) == bits(expected)
     assert record == first
     assert bits(train(recipes[kind], epochs=1.0)[0]) != bits(train(plain, epochs=1.0)[0])
 
@@ -94,7 +95,7 @@ def test_a_penalty_keeps_tau_j_p_small(
 @pytest.mark.parametrize(
     ("images", "epochs", "steps"),
     [
-        (19, 3.0, [(0, 0), (1, 0), (2, 1), (3, 1), (4, 2), (5, 2)]),  # 3 images are left over in every epoch
+        (19, 2.0, [(0, 0), (1, 0), (2, 0), (3, 1), (4, 1), (5, 1)]),  # the third batch of an epoch has 3 images
         (5, 3.0, [(0, 0), (1, 1), (2, 2)]),  # fewer than a batch
         (32, 0.5, [(0, 0), (1, 0)]),
         (32, 1.25, [(0, 0), (1, 0), (2, 0), (3, 0), (4, 1)]),
@@ -135,7 +136,7 @@ def test_head_is_frozen(
 def test_seed_fixes_every_bit(train: Train, recipes: Recipes, kind: str) -> None:
     results = []
     for seed, noise in ((0, 1), (0, 2), (1, 1)):
-        torch.manual_seed(noise)  # nobody else's random numbers matter
+        torch.manual_seed(noise)  # other code's random numbers do not matter
         np.random.seed(noise)
         trained, records = train(recipes[kind], seed=seed)
         results.append((bits(trained), records))
@@ -155,10 +156,10 @@ def test_micro_batches_change_nothing(
     """But the order of summation. Gradients are clipped as a whole: their norm is that of the batch, and too large."""
     options = {"epochs": 4.0, "max_grad_norm": 0.5}
     trained, records = train(recipes[kind], **options)
-    divided, found = train(recipes[kind], accumulation=accumulation, **options)
+    divided, actual = train(recipes[kind], accumulation=accumulation, **options)
     for name in ("loss", "penalty", "accuracy", "grad_norm"):
         expected = [getattr(record, name) for record in records]
-        assert [getattr(record, name) for record in found] == pytest.approx(expected, rel=1e-5, abs=1e-6), name
+        assert [getattr(record, name) for record in actual] == pytest.approx(expected, rel=1e-5, abs=1e-6), name
     assert min(record.grad_norm for record in records) > 0.5
     expected = tau(trained, base)
     assert (tau(divided, base) - expected).norm() < 1e-4 * expected.norm()
@@ -166,11 +167,11 @@ def test_micro_batches_change_nothing(
 
 @every_kind
 def test_bf16_stays_close_to_fp32(train: Train, recipes: Recipes, base: dict[str, Tensor], kind: str) -> None:
-    """Under autocast, with weights and optimiser in fp32: bf16 keeps 8 bits, of which AdamW makes what it can."""
+    """Under autocast, with weights and optimiser in fp32: bf16 keeps 8 bits, and AdamW works with those."""
     full, mixed = (train(recipes[kind], epochs=4.0, precision=precision) for precision in ("fp32", "bf16"))
     assert bits(full[0]) != bits(mixed[0])
     assert all(theta.dtype == torch.float32 for theta in mixed[0].values())
-    # They are no bf16 numbers in disguise.
+    # They are not bf16 numbers in disguise.
     assert any(not torch.equal(theta, theta.bfloat16().float()) for theta in mixed[0].values())
     assert [r.loss for r in mixed[1]] == pytest.approx([r.loss for r in full[1]], rel=0.02)
     assert [r.penalty for r in mixed[1]] == pytest.approx([r.penalty for r in full[1]], rel=0.05, abs=1e-6)
@@ -178,12 +179,12 @@ def test_bf16_stays_close_to_fp32(train: Train, recipes: Recipes, base: dict[str
     assert cosine > 0.99
 
 
-@pytest.mark.parametrize(("kind", "said"), [("weight", "loss is nan"), ("cyclic", "penalty is inf")])
-def test_numbers_that_are_none(train: Train, recipes: Recipes, kind: str, said: str) -> None:
+@pytest.mark.parametrize(("kind", "message"), [("weight", "loss is nan"), ("cyclic", "penalty is inf")])
+def test_numbers_that_are_none(train: Train, recipes: Recipes, kind: str, message: str) -> None:
     with pytest.raises(UserError) as error:
         train(recipes[kind], lr=1e30, epochs=5.0)
     line = str(error.value)
-    assert line.startswith(f"{said} at step 1 of 10 ")
+    assert line.startswith(f"{message} at step 1 of 10 ")
     assert "finetune.lr" in line
     assert "params.yaml" in line
     assert "\n" not in line
@@ -229,16 +230,16 @@ def test_no_other_task(
     """As when the only other task is the task itself."""
     plan = Plan(finetune_settings, 1e-3, 1.0, 0, recipes["cyclic"].regulariser)
     model = make_trainable(make_encoder(), recipes["cyclic"])
-    with pytest.raises(UserError, match=r"^regulariser tau_jp: no other task is left to take images of; name some$"):
+    with pytest.raises(UserError, match=r"^regulariser tau_jp: there are no other tasks to take images from"):
         finetune(model, TrainingData(separable(8), make_head(2)), plan, torch.device("cpu"), lambda record: None)
 
 
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"name": "tau_pj"}, "regulariser: 'tau_pj' is unknown; legal are .*tau_jp.*"),
-        ({"options": {"norm": "l1"}}, "regulariser tau_jp: options are .*'l1'.*; legal are norm: l2 and norm: squared"),
-        ({"others": None}, "regulariser tau_jp: others is null; say whose images it penalises"),
+        ({"name": "tau_pj"}, "unknown regulariser 'tau_pj'; choose from .*tau_jp.*"),
+        ({"options": {"norm": "l1"}}, "regulariser tau_jp: unknown options .*'l1'.*; choose norm: l2 or norm: squared"),
+        ({"others": None}, "regulariser tau_jp: others is null; name the tasks whose images it penalises"),
     ],
 )
 def test_a_regulariser_that_is_described_wrongly(
@@ -248,3 +249,10 @@ def test_a_regulariser_that_is_described_wrongly(
     assert settings is not None
     with pytest.raises(UserError, match=f"^{line}$"):
         train(recipes["cyclic"].model_copy(update={"regulariser": settings.model_copy(update=change)}))
+
+
+def test_a_step_is_one_call() -> None:
+    """Nothing else of an objective is public, so that the penalty cannot come after the loss."""
+    assert [name for name, value in vars(Objective).items() if callable(value) and not name.startswith("_")] == [
+        "backward"
+    ]

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from pipeline.config import Recipe
 from pipeline.errors import UserError
+from pipeline.images import LabelledImages
 from pipeline.models.encoders import ImageEncoder
 from pipeline.models.registry import ModelDefinition
 from pipeline.paradigms import TrainableEncoder, make_trainable
-from pipeline.tasks import LabelledImages
 from pipeline.training import StepRecord
 
 Result = tuple[dict[str, Tensor], list[StepRecord]]
@@ -59,7 +59,7 @@ def test_checkpointing_keeps_less(
     recipes: Recipes,
     kind: str,
 ) -> None:
-    """What enters a block instead of all that is computed in it."""
+    """Only the inputs of blocks are kept, not their activations."""
     images = torch.from_numpy(make_images(16).images)
     plain, checkpointed = (make_trainable(make_encoder(), recipes[kind]) for _ in range(2))
     with torch.no_grad():
@@ -68,8 +68,8 @@ def test_checkpointing_keeps_less(
                 parameter.add_(0.01)
     checkpointed.checkpoint_activations()
     expected, kept = gradients_and_bytes_kept(plain, images)
-    found, fewer = gradients_and_bytes_kept(checkpointed, images)
-    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+    gradients, fewer = gradients_and_bytes_kept(checkpointed, images)
+    assert all(torch.equal(a, b) for a, b in zip(expected, gradients, strict=True))
     assert fewer < kept / 2
 
 
@@ -77,7 +77,9 @@ def test_checkpointing_keeps_less(
 def test_an_encoder_without_blocks_is_one_line(recipes: Recipes, tiny_definition: ModelDefinition, kind: str) -> None:
     visual = resnet.ModifiedResNet([1, 1, 1, 1], 16, heads=2, image_size=32, width=8)
     trainable = make_trainable(ImageEncoder(visual, tiny_definition, "0" * 64), recipes["tangent"])
-    with pytest.raises(UserError, match=r"^finetune\.checkpointing: ModifiedResNet is no vision transformer"):
+    with pytest.raises(
+        UserError, match=r"^finetune\.checkpointing: ModifiedResNet is not an open_clip vision transformer"
+    ):
         trainable.checkpoint_activations()
 
 

@@ -14,26 +14,26 @@ from pipeline.training import Plan, StepRecord, write_curve
 @pytest.mark.parametrize(("steps", "warmup"), [(40, 0.1), (7, 0.5), (100, 0.0), (1, 0.1), (10, 1.0), (3, 0.3)])
 def test_schedule_equals_torch(steps: int, warmup: float, finetune_settings: FinetuneSettings) -> None:
     plan = Plan(finetune_settings.model_copy(update={"warmup": warmup}), 0.3, 1.0, 0)
-    found = [plan.learning_rate(step, steps) for step in range(steps)]
-    rising = round(warmup * steps)
+    rates = [plan.learning_rate(step, steps) for step in range(steps)]
+    warm_up = round(warmup * steps)
     weight = torch.nn.Parameter(torch.zeros(1))
     expected = []
-    if rising:
+    if warm_up:
         optimizer = torch.optim.SGD([weight], lr=0.3)
-        scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / rising, 1.0, max(1, rising - 1))
-        for _ in range(rising):
+        scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / warm_up, 1.0, max(1, warm_up - 1))
+        for _ in range(warm_up):
             expected.append(optimizer.param_groups[0]["lr"])
             optimizer.step()
             scheduler.step()
-    if steps > rising:
+    if steps > warm_up:
         optimizer = torch.optim.SGD([weight], lr=0.3)
-        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps - rising)
-        for _ in range(steps - rising):
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps - warm_up)
+        for _ in range(steps - warm_up):
             expected.append(optimizer.param_groups[0]["lr"])
             optimizer.step()
             cosine.step()
-    np.testing.assert_allclose(found, expected, rtol=1e-9)
-    assert all(lr > 0 for lr in found)
+    np.testing.assert_allclose(rates, expected, rtol=1e-9)
+    assert all(lr > 0 for lr in rates)
 
 
 @pytest.mark.parametrize(("steps", "warmup", "share"), [(40, 4, 0.1), (2000, 200, 0.1), (10, 0, 0.0), (8, 8, 1.0)])
@@ -41,8 +41,8 @@ def test_warm_up_in_steps(steps: int, warmup: int, share: float, finetune_settin
     """It replaces the share, and equals the same share."""
     in_steps = Plan(finetune_settings.model_copy(update={"warmup": 0.7, "warmup_steps": warmup}), 0.3, 1.0, 0)
     as_share = Plan(finetune_settings.model_copy(update={"warmup": share}), 0.3, 1.0, 0)
-    found, expected = ([plan.learning_rate(step, steps) for step in range(steps)] for plan in (in_steps, as_share))
-    assert found == expected
+    actual, expected = ([plan.learning_rate(step, steps) for step in range(steps)] for plan in (in_steps, as_share))
+    assert actual == expected
 
 
 def test_a_warm_up_that_is_longer_than_the_training(finetune_settings: FinetuneSettings) -> None:
@@ -86,6 +86,6 @@ def test_curve_is_a_table_of_all_steps(tmp_path: Path) -> None:
         "0,0,2.34568,0,0.125,0.0001,12.5\n"
         "1,0,0.333333,0.666667,0.25,5e-05,1e-09\n"
     )
-    found = pd.read_csv(tmp_path / "curve.csv")
-    assert found["loss"].tolist() == pytest.approx([r.loss for r in records], rel=1e-5)
-    assert found["penalty"].tolist() == pytest.approx([r.penalty for r in records], rel=1e-5)
+    curve = pd.read_csv(tmp_path / "curve.csv")
+    assert curve["loss"].tolist() == pytest.approx([r.loss for r in records], rel=1e-5)
+    assert curve["penalty"].tolist() == pytest.approx([r.penalty for r in records], rel=1e-5)

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.files import read_arrays, read_json
+from pipeline.io.arrays import read_arrays
+from pipeline.io.files import read_json
 from pipeline.training import Processes
 
 SCRIPT = Path(__file__).with_name("shared_runs.py")
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.timeout(360)
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two processes wrote; one start for all tests, since each imports torch twice."""
+    """Outputs of two processes, started once for all tests, since each imports torch twice."""
     directory = tmp_path_factory.mktemp("together")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore::FutureWarning"}
@@ -56,8 +57,8 @@ def test_two_processes_train_as_one(together: Path, name: str, accumulation: int
     assert shared.keys() == theta.keys()
     base = dict(SHARED["encoder"](SHARED["RUNS"][name].generic).visual.named_parameters())
     with torch.no_grad():
-        expected, found = tau(theta, base), tau(shared, base)
-    assert (found - expected).norm() < 1e-4 * expected.norm()
+        expected, actual = tau(theta, base), tau(shared, base)
+    assert (actual - expected).norm() < 1e-4 * expected.norm()
     records = metadata["curve"]
     assert [(r["step"], r["epoch"], r["lr"]) for r in records] == [(r.step, r.epoch, r.lr) for r in curve]
     for key in ("loss", "penalty", "accuracy", "grad_norm"):
@@ -73,16 +74,17 @@ def test_all_processes_end_with_the_same_weights(together: Path) -> None:
     assert len(set(first.values())) > len(RUNS)
 
 
-def test_two_processes_resume(together: Path) -> None:
+@pytest.mark.parametrize("name", SHARED["RESUMED"])
+def test_two_processes_resume(together: Path, name: str) -> None:
     """With the same bytes as two that were not stopped."""
-    said = read_json(together / "process_0.json")["theta"]
-    assert said["resumed"] == said["cyclic, odd, 2"]
-    resumed, whole = (read_arrays(together / f"{name}.safetensors")[1] for name in ("resumed", "cyclic, odd, 2"))
+    hashes = read_json(together / "process_0.json")["theta"]
+    assert hashes[f"{name}, resumed"] == hashes[f"{name}, 2"]
+    resumed, whole = (read_arrays(together / f"{name}, {end}.safetensors")[1] for end in ("resumed", "2"))
     assert resumed == whole
 
 
 def test_every_process_refuses_a_batch_that_cannot_be_divided(together: Path) -> None:
-    """So that none waits for another for ever."""
+    """A failure must not make the other process wait forever."""
     for rank in range(2):
         line = read_json(together / f"process_{rank}.json")["refused"]
         assert line.startswith("a batch of 8 images cannot be divided among 2 processes with 5 micro-batches; ")

@@ -11,10 +11,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pipeline.config import Recipe
 from pipeline.errors import UserError
+from pipeline.images import LabelledImages
 from pipeline.models.checkpoints import Space
 from pipeline.models.encoders import ImageEncoder
 from pipeline.paradigms import TrainableEncoder, make_trainable
-from pipeline.tasks import LabelledImages
 from pipeline.training import regulariser
 
 EncoderFactory = Callable[[], ImageEncoder]
@@ -29,8 +29,8 @@ def images(make_images: Callable[..., LabelledImages]) -> Tensor:
 
 
 def gradients(trainable: TrainableEncoder, penalty: Tensor) -> dict[str, Tensor]:
-    found = torch.autograd.grad(penalty, list(trainable.trained.values()))
-    return dict(zip(trainable.trained, found, strict=True))
+    values = torch.autograd.grad(penalty, list(trainable.trained.values()))
+    return dict(zip(trainable.trained, values, strict=True))
 
 
 def by_hand(
@@ -48,10 +48,10 @@ def by_hand(
             squares = (moved**2).sum(dim=1)
             penalty = sum((s if norm == "squared" else s**0.5) for s in squares)
             assert isinstance(penalty, Tensor)
-            found = torch.autograd.grad(penalty, list(leaves.values()))
+            values = torch.autograd.grad(penalty, list(leaves.values()))
     finally:
         torch.backends.mha.set_fastpath_enabled(True)
-    return penalty.item(), dict(zip(leaves, found, strict=True))
+    return penalty.item(), dict(zip(leaves, values, strict=True))
 
 
 @both_spaces
@@ -76,10 +76,10 @@ def test_value_and_gradient(
     penalty = regulariser.find("tau_jp")(model, images, {"norm": norm})
     expected, slopes = by_hand(make_encoder(), images, tau, norm)
     assert penalty.item() == pytest.approx(expected, rel=1e-4)
-    found = gradients(model, penalty)
+    values = gradients(model, penalty)
     scale = torch.cat([slope.flatten() for slope in slopes.values()]).norm()
     for name, slope in slopes.items():
-        assert (found[name].double() - slope).norm() < 1e-4 * scale, name
+        assert (values[name].double() - slope).norm() < 1e-4 * scale, name
     single = sum(regulariser.find("tau_jp")(model, image[None], {"norm": norm}).item() for image in images)
     assert single == pytest.approx(penalty.item(), rel=1e-5)
 
@@ -104,17 +104,19 @@ def test_options_that_it_does_not_know(
     options: Mapping[str, str | float | bool],
 ) -> None:
     model = make_trainable(make_encoder(), make_recipe("tangent"))
-    line = f"regulariser tau_jp: options are {options}; legal are norm: l2 and norm: squared"
+    line = f"regulariser tau_jp: unknown options {options}; choose norm: l2 or norm: squared"
     with pytest.raises(UserError, match=f"^{re.escape(line)}$"):
         regulariser.find("tau_jp")(model, images, options)
 
 
 def test_it_needs_images(make_encoder: EncoderFactory, make_recipe: Callable[..., Recipe]) -> None:
     model = make_trainable(make_encoder(), make_recipe("tangent"))
-    with pytest.raises(UserError, match=r"^regulariser tau_jp: others is null; say whose images it penalises$"):
+    with pytest.raises(
+        UserError, match=r"^regulariser tau_jp: others is null; name the tasks whose images it penalises$"
+    ):
         regulariser.find("tau_jp")(model, None, {"norm": "l2"})
 
 
 def test_an_unknown_regulariser_is_one_line_with_the_legal_ones() -> None:
-    with pytest.raises(UserError, match=r"^regulariser: 'tau_pj' is unknown; legal are tau_jp"):
+    with pytest.raises(UserError, match=r"^unknown regulariser 'tau_pj'; choose from tau_jp"):
         regulariser.find("tau_pj")

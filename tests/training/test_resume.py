@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipeline.config import Extension, FinetuneSettings, PaddedCrop, Recipe
 from pipeline.errors import UserError
-from pipeline.files import read_arrays
+from pipeline.io.arrays import read_arrays
 from pipeline.training import Plan, ResumeFile, StepRecord, resume_key
 
 Result = tuple[dict[str, Tensor], list[StepRecord]]
@@ -42,18 +42,18 @@ def uninterrupted(train: Train, recipes: Recipes) -> Mapping[str, Result]:
 
 def run(train: Train, recipe: Recipe, resume: ResumeFile | None, stop: int | None = None) -> tuple[Result | None, int]:
     """The result, or ``None`` if it was stopped after the update of step ``stop``; and how many steps it made."""
-    made = 0
+    steps_run = 0
 
     def on_step(record: StepRecord) -> None:
-        nonlocal made
-        made += 1
+        nonlocal steps_run
+        steps_run += 1
         if record.step == stop:
             raise Stopped
 
     try:
-        return train(recipe, resume=resume, on_step=on_step, **OPTIONS), made
+        return train(recipe, resume=resume, on_step=on_step, **OPTIONS), steps_run
     except Stopped:
-        return None, made
+        return None, steps_run
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -74,16 +74,16 @@ def test_a_stopped_run_ends_with_the_same_bytes(
         resume = ResumeFile(Path(directory) / "resume.safetensors", "key", interval)
         saved = 0
         for stop in stops:
-            result, made = run(train, recipes[kind], resume, stop)
+            result, steps_run = run(train, recipes[kind], resume, stop)
             if stop < saved:  # that step was behind it
                 assert result is not None
                 saved = STEPS // interval * interval
                 continue
             assert result is None
-            assert made == stop + 1 - saved
+            assert steps_run == stop + 1 - saved
             saved = max(saved, stop // interval * interval)
-        result, made = run(train, recipes[kind], resume)
-        assert made == STEPS - saved
+        result, steps_run = run(train, recipes[kind], resume)
+        assert steps_run == STEPS - saved
         assert result is not None
         assert bits(result) == bits(uninterrupted[kind])
 
@@ -91,9 +91,9 @@ def test_a_stopped_run_ends_with_the_same_bytes(
 def test_an_ended_run_has_nothing_left_to_do(train: Train, recipes: Recipes, tmp_path: Path) -> None:
     """As one that was killed after its last step and before its outputs were written."""
     resume = ResumeFile(tmp_path / "resume.safetensors", "key", STEPS)
-    first, made = run(train, recipes["tangent"], resume)
+    first, steps_run = run(train, recipes["tangent"], resume)
     again, made_again = run(train, recipes["tangent"], resume)
-    assert (made, made_again) == (STEPS, 0)
+    assert (steps_run, made_again) == (STEPS, 0)
     assert first is not None
     assert again is not None
     assert bits(first) == bits(again)
@@ -126,8 +126,8 @@ def test_the_state_of_another_run_is_not_used(
     """It has another key; and it is replaced."""
     path = tmp_path / "resume.safetensors"
     run(train, recipes["weight"], ResumeFile(path, "old", 2), stop=5)
-    result, made = run(train, recipes["weight"], ResumeFile(path, "new", 2))
-    assert made == STEPS
+    result, steps_run = run(train, recipes["weight"], ResumeFile(path, "new", 2))
+    assert steps_run == STEPS
     assert result is not None
     assert bits(result) == bits(uninterrupted["weight"])
     assert read_arrays(path)[1] == {"key": "new"}
@@ -158,7 +158,7 @@ def test_a_damaged_state_is_one_line(
     resume.path.write_bytes(damage(resume.path.read_bytes()))
     with pytest.raises(UserError) as error:
         run(train, recipes["weight"], resume)
-    assert str(error.value) == f"{resume.path}: damaged; delete it, and the fine-tuning starts anew"
+    assert str(error.value) == f"{resume.path}: damaged; delete it to start the fine-tuning again"
     resume.delete()
     assert run(train, recipes["weight"], resume)[1] == STEPS
 
@@ -173,7 +173,7 @@ def inputs(tmp_path: Path) -> list[Path]:
 
 @pytest.fixture
 def parameters(finetune_settings: FinetuneSettings, recipes: Recipes) -> dict[str, Any]:
-    """What the stages hand over."""
+    """The description that the stages hash."""
     plan = Plan(finetune_settings, 1e-3, 2.0, 0, recipes["cyclic"].regulariser)
     return {"plan": asdict(plan), "recipe": recipes["cyclic"], "device": "cpu", "code": "c" * 64}
 

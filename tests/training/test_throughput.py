@@ -37,8 +37,8 @@ def test_a_batch_that_is_kept_is_the_first(finetune_settings: FinetuneSettings, 
     fed = list(feed.iterate(0, 3))
     with keep_one_batch():
         kept = list(feed.iterate(0, 3))
-    assert [data.step for data in kept] == [data.step for data in fed] == [0, 1, 2]
-    assert all(data.own is kept[0].own for data in kept)
+    assert [step.number for step in kept] == [step.number for step in fed] == [0, 1, 2]
+    assert all(step.own is kept[0].own for step in kept)
     assert torch.equal(kept[0].own.images, fed[0].own.images)
     assert not torch.equal(fed[1].own.images, fed[0].own.images)
 

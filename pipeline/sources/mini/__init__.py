@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 
+from pipeline.images.images import LabelledImages
 from pipeline.sources.mini import clipart, counting, emoji, icons, real, shapes, signs, textures
-from pipeline.tasks.images import LabelledImages
 
 __all__ = ["SIZES", "TASKS", "materialise"]
 
@@ -41,7 +41,7 @@ TASKS: dict[str, Callable[[Path, Generator], Splits]] = {
 
 
 def materialise(task: str, sources: Path) -> Splits:
-    """The images of a task: ``train``, ``val`` and ``test``, 32 × 32 RGB, the same bytes on every call.
+    """Return a task's ``train``, ``val`` and ``test``, 32 × 32 RGB, the same bytes on every call.
 
     Args:
         task: the name of a mini task.
@@ -51,5 +51,5 @@ def materialise(task: str, sources: Path) -> Splits:
         ValueError: the task is unknown, or its source is missing or damaged.
     """
     if task not in TASKS:
-        raise ValueError(f"mini task {task!r} is unknown; legal are {', '.join(TASKS)}")
+        raise ValueError(f"unknown mini task {task!r}; choose from {', '.join(TASKS)}")
     return TASKS[task](sources, np.random.default_rng(zlib.crc32(task.encode())))

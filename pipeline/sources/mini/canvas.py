@@ -1,4 +1,4 @@
-"""Placing pictures on backgrounds, many at once, in numpy: the drawing board of every rendered image.
+"""Place pictures on backgrounds, many at once, in NumPy: the basis of every rendered image.
 
 Images are float32 in 0 … 1 until :func:`to_bytes`. A sprite is a small picture whose last channel is its opacity and
 whose colours are already multiplied by it (so that interpolation is right at the edges); a mask is opacity alone.
@@ -16,7 +16,7 @@ _CHUNK = 512
 
 @dataclass(frozen=True)
 class Placement:
-    """How far sprites are moved at random.
+    """Limits of the random movements of sprites.
 
     rotation: degrees either way. scale: the range of sizes, 1 fills the image. shift: either way, 1 is half the image.
     shear, aspect: either way, as fractions.
@@ -29,7 +29,7 @@ class Placement:
     aspect: float = 0.1
 
     def draw(self, rng: Generator, n: int) -> Float32[np.ndarray, "n 2 3"]:
-        """Random matrices from image to sprite coordinates, both −1 … 1."""
+        """Return random matrices from image to sprite coordinates, both −1 … 1."""
         angle = np.deg2rad(rng.uniform(-self.rotation, self.rotation, n))
         size = rng.uniform(*self.scale, n)
         stretch = np.exp(rng.uniform(-self.aspect, self.aspect, n))
@@ -62,7 +62,7 @@ def _warp_chunk(sprites: np.ndarray, matrices: np.ndarray, size: int) -> np.ndar
     y = np.clip((position[:, 1] + 1) * (height / 2) + 0.5, 0, height + 1)
     left, top = np.minimum(x.astype(np.int64), width), np.minimum(y.astype(np.int64), height)
     fx, fy = (x - left).astype(np.float32), (y - top).astype(np.float32)
-    # One pixel of padding on every side makes "outside is zero" the ordinary case.
+    # Padding by one pixel on every side makes everything outside zero without a special case.
     padded = np.pad(sprites, ((0, 0), (0, 0), (1, 1), (1, 1))).transpose(0, 2, 3, 1)
     flat = np.ascontiguousarray(padded).reshape(-1, channels)
     corner = np.arange(n)[:, None] * ((height + 2) * (width + 2)) + top * (width + 2) + left
@@ -73,7 +73,7 @@ def _warp_chunk(sprites: np.ndarray, matrices: np.ndarray, size: int) -> np.ndar
 
 
 def premultiplied(rgba: UInt8[np.ndarray, "n height width 4"]) -> Float32[np.ndarray, "n 4 height width"]:
-    """Sprites from ordinary RGBA pictures."""
+    """Return sprites from ordinary RGBA pictures."""
     pixels = rgba.astype(np.float32).transpose(0, 3, 1, 2) / 255
     pixels[:, :3] *= pixels[:, 3:]
     return pixels
@@ -96,12 +96,12 @@ def paint(
 
 
 def solid(colours: Float32[np.ndarray, "n 3"]) -> Float32[np.ndarray, "n 3 size size"]:
-    """Backgrounds of one colour."""
+    """Return backgrounds of one colour."""
     return np.tile(colours[:, :, None, None], (1, 1, SIZE, SIZE)).astype(np.float32)
 
 
 def backgrounds(rng: Generator, n: int) -> Float32[np.ndarray, "n 3 size size"]:
-    """White (25 %), black (12 %), and else a random colour: plain, softly blotched or shading into another one."""
+    """Return backgrounds: 25 % white, 12 % black, the others of a random colour, plain, blotched or shaded."""
     kind = rng.random(n)
     colours = rng.random((n, 3)).astype(np.float32)
     other = rng.random((n, 3)).astype(np.float32)
@@ -121,7 +121,7 @@ def backgrounds(rng: Generator, n: int) -> Float32[np.ndarray, "n 3 size size"]:
 def on_any_background(
     rng: Generator, sprites: Float32[np.ndarray, "n 4 size size"]
 ) -> Float32[np.ndarray, "n 3 size size"]:
-    """Lay sprites on random backgrounds; one that would hardly show is laid on white or black instead."""
+    """Lay sprites on random backgrounds, or on white or black if they would hardly be visible."""
     ground = backgrounds(rng, len(sprites))
     ink = np.maximum(sprites[:, 3].sum((1, 2)), 1e-6)
     contrast = np.abs(sprites[:, :3] - ground * sprites[:, 3:]).mean(1).sum((1, 2)) / ink
@@ -133,7 +133,7 @@ def on_any_background(
 def enlarge(
     small: Float32[np.ndarray, "n channels height width"], size: int = SIZE
 ) -> Float32[np.ndarray, "n channels size size"]:
-    """Bilinear enlargement, constant beyond the centres of the outer pixels."""
+    """Enlarge bilinearly, constant beyond the centres of the outer pixels."""
     rows, columns = _interpolation(small.shape[2], size), _interpolation(small.shape[3], size)
     return (rows @ small @ columns.T).astype(np.float32)
 
@@ -158,5 +158,5 @@ def to_bytes(
 
 
 def balanced_labels(rng: Generator, n: int, classes: int) -> Int64[np.ndarray, " n"]:
-    """``n`` labels, each class as often as every other (to one), in random order."""
+    """Return ``n`` labels in random order; the frequencies of classes differ by at most one."""
     return rng.permutation(np.arange(n, dtype=np.int64) % classes)

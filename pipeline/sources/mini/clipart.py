@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Int64
 from numpy.random import Generator
 
+from pipeline.images.images import LabelledImages
 from pipeline.sources.mini import canvas
 from pipeline.sources.mini.sources import read_arrays
-from pipeline.tasks.images import LabelledImages
 
 CLASSES = ("animal", "food", "flag", "plant", "vehicle", "building", "tool", "computer hardware")
 _FOLDERS = {
@@ -44,7 +44,7 @@ class ClipArt:
     paths: list[str]
 
     def label(self, position: int) -> int:
-        """The task's class of a drawing, −1 for none."""
+        """Return the task's class of a drawing, −1 for none."""
         path = self.paths[position]
         if _NOT_OF_THE_CLASS.match(path):
             return -1
@@ -54,7 +54,7 @@ class ClipArt:
         return -1
 
     def parts(self) -> dict[str, Int64[np.ndarray, " drawings"]]:
-        """Which drawings are for ``pre-training``, ``train``, ``val`` and ``test``: disjoint, a fixed choice."""
+        """Return the drawings of ``pre-training``, ``train``, ``val`` and ``test``: disjoint and fixed."""
         labels = np.array([self.label(position) for position in range(len(self.paths))])
         rng = np.random.default_rng(20)
         parts: dict[str, list[np.ndarray]] = {"pre-training": [], "train": [], "val": [], "test": []}
@@ -68,7 +68,7 @@ class ClipArt:
         return {name: np.sort(np.concatenate(pieces)).astype(np.int64) for name, pieces in parts.items()}
 
     def render(self, rng: Generator, drawings: Int64[np.ndarray, " n"]) -> np.ndarray:
-        """One rendering of each drawing, slightly moved, on any background. uint8 ``[n, 3, 32, 32]``."""
+        """Return one rendering of each drawing, slightly moved, on any background. uint8 ``[n, 3, 32, 32]``."""
         sprites = canvas.premultiplied(self.images[drawings])
         placed = canvas.warp(sprites, _PLACEMENT.draw(rng, len(drawings)))
         return canvas.to_bytes(canvas.on_any_background(rng, placed))
@@ -85,7 +85,7 @@ def load(sources: Path) -> ClipArt:
 
 
 def splits(sources: Path, rng: Generator) -> dict[str, LabelledImages]:
-    """The task: two renderings of each drawing of ``train``, one of each of ``val`` and ``test``."""
+    """Return the task: two renderings of each drawing of ``train``, one of each of ``val`` and ``test``."""
     art = load(sources)
     parts = art.parts()
     out = {}
@@ -97,7 +97,7 @@ def splits(sources: Path, rng: Generator) -> dict[str, LabelledImages]:
 
 
 def caption_words(path: str) -> str:
-    """What a path says about a drawing: the words of its file name and its folder, without the author's name."""
+    """Return the words of a drawing's file name and folder, without the author's name."""
     folder, _, name = path.rpartition("/")
     words = [word for word in re.split(r"[^a-z]+", name.lower()) if len(word) > 2]
     place = folder.rsplit("/", 1)[-1].replace("_", " ").rstrip("s")

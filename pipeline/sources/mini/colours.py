@@ -25,7 +25,7 @@ _JITTER = 25
 
 
 def draw(rng: Generator, indices: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n 3"]:
-    """A shade of each named colour, RGB in 0 … 1."""
+    """Return a shade of each named colour, RGB in 0 … 1."""
     shade = _RGB[indices] + rng.uniform(-_JITTER, _JITTER, (len(indices), 3))
     return (np.clip(shade, 0, 255) / 255).astype(np.float32)
 
@@ -33,7 +33,7 @@ def draw(rng: Generator, indices: Int64[np.ndarray, " n"]) -> Float32[np.ndarray
 def draw_pairs(
     rng: Generator, n: int, distance: float
 ) -> tuple[Int64[np.ndarray, "n 2"], Float32[np.ndarray, "n 3"], Float32[np.ndarray, "n 3"]]:
-    """Names and shades of ``n`` pairs of colours whose RGB values differ by more than ``distance`` in sum."""
+    """Return names and shades of ``n`` pairs of colours whose RGB values differ by more than ``distance`` in sum."""
     pairs = np.zeros((n, 2), dtype=np.int64)
     first, second = np.zeros((n, 3), dtype=np.float32), np.zeros((n, 3), dtype=np.float32)
     missing = np.arange(n)

@@ -1,6 +1,6 @@
 """The captioned pre-training corpus: pictures of many things, each with a short English caption.
 
-No image of a task's ``train``, ``val`` or ``test`` split is in it. What the tasks have in common with it: the concepts
+No image of a task's ``train``, ``val`` or ``test`` split is in it. The tasks share with it: the concepts
 of ``emoji`` in another vendor's drawing; the concepts and formulas of ``textures`` and ``signs``, rendered cleanly; the
 concepts of ``icons`` as emoji; the class words of ``fashion`` on emoji of clothes.
 """

@@ -23,7 +23,7 @@ _COUNTED = ("{} objects", "a picture of {} objects", "{} things", "a picture of 
 
 @dataclass(frozen=True)
 class Sources:
-    """Everything the corpus is drawn from."""
+    """The sources of the corpus."""
 
     emoji: emoji.EmojiBank
     clipart: clipart.ClipArt
@@ -47,7 +47,7 @@ def _filled(rng: Generator, templates: tuple[str, ...], words: list[str]) -> lis
 def _drawings(
     bank: emoji.EmojiBank, rng: Generator, n: int, wanted: np.ndarray
 ) -> tuple[Int64[np.ndarray, " n"], np.ndarray]:
-    """``n`` concepts with the given weights, and their sprites: never Twemoji's for a control concept."""
+    """Return ``n`` weighted random concepts and their sprites, never Twemoji's for a control concept."""
     control = np.isin(bank.names, emoji.CONTROL_CONCEPTS)
     concepts = rng.choice(len(bank.names), n, p=wanted / wanted.sum())
     noto = control[concepts] | (rng.random(n) < 0.5)
@@ -60,7 +60,7 @@ def _everything(bank: emoji.EmojiBank) -> np.ndarray:
 
 
 def emoji_pairs(sources: Sources, rng: Generator, n: int) -> Pairs:
-    """Emoji in colour on any background, under their name."""
+    """Render emoji in colour on any background, under their name."""
     concepts, sprites = _drawings(sources.emoji, rng, n, _everything(sources.emoji))
     placed = canvas.warp(sprites, canvas.Placement().draw(rng, n))
     images = canvas.to_bytes(canvas.on_any_background(rng, placed))
@@ -68,7 +68,7 @@ def emoji_pairs(sources: Sources, rng: Generator, n: int) -> Pairs:
 
 
 def sketch_pairs(sources: Sources, rng: Generator, n: int) -> Pairs:
-    """Emoji as one-colour drawings: their edges or their dark parts, in ink on plain paper."""
+    """Render emoji as one-colour drawings: their edges or their dark parts, in ink on plain paper."""
     concepts, sprites = _drawings(sources.emoji, rng, n, _everything(sources.emoji))
     placed = canvas.warp(sprites, canvas.Placement(rotation=10.0).draw(rng, n))
     grey = placed[:, :3].mean(1, keepdims=True) + 0.7 * (1 - placed[:, 3:])
@@ -85,7 +85,7 @@ def sketch_pairs(sources: Sources, rng: Generator, n: int) -> Pairs:
 
 
 def clothing_pairs(sources: Sources, rng: Generator, n: int) -> Pairs:
-    """Emoji of clothes, 60 % in grey on a dark ground, often under the task ``fashion``'s word for them."""
+    """Render emoji of clothes, 60 % in grey on a dark ground, often under the task ``fashion``'s word for them."""
     bank = sources.emoji
     words = [clothing_word(name) for name in bank.names]
     clothes = np.array(bank.subcategories) == "clothing"
@@ -105,7 +105,7 @@ def clothing_pairs(sources: Sources, rng: Generator, n: int) -> Pairs:
 
 
 def clipart_pairs(sources: Sources, rng: Generator, n: int) -> Pairs:
-    """Drawings that are in no split of the task ``clipart``, under the words of their file names."""
+    """Render drawings that are in no split of the task ``clipart``, under the words of their file names."""
     art = sources.clipart
     drawings = rng.choice(art.parts()["pre-training"], n)
     words = [clipart.caption_words(art.paths[drawing]) for drawing in drawings]
@@ -113,7 +113,7 @@ def clipart_pairs(sources: Sources, rng: Generator, n: int) -> Pairs:
 
 
 def _glyph_images(sources: Sources, rng: Generator, characters: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Glyphs in any font, the names of their two colours ``[n, 2]``, and which are white on black ``[n]``.
+    """Render glyphs; also return the names of their two colours ``[n, 2]`` and which are white on black ``[n]``.
 
     Those 40 % are white on black and thickened or blurred at random, which resembles scanned handwriting.
     """
@@ -139,7 +139,7 @@ def _glyph_images(sources: Sources, rng: Generator, characters: list[str]) -> tu
 
 
 def digit_pairs(sources: Sources, rng: Generator, n: int) -> Pairs:
-    """Digits in many fonts."""
+    """Render digits in many fonts."""
     values = rng.integers(0, 10, n)
     images, pairs, scan = _glyph_images(sources, rng, [str(value) for value in values])
     captions = []
@@ -151,7 +151,7 @@ def digit_pairs(sources: Sources, rng: Generator, n: int) -> Pairs:
 
 
 def letter_pairs(sources: Sources, rng: Generator, n: int) -> Pairs:
-    """Letters in many fonts, large and small."""
+    """Render letters in many fonts, large and small."""
     values = rng.integers(0, 26, n)
     upper = rng.random(n) < 0.5
     characters = [chr((65 if big else 97) + value) for value, big in zip(values, upper, strict=True)]
@@ -169,7 +169,7 @@ def _coloured(thing: str, pair: Int64[np.ndarray, " 2"]) -> str:
 
 
 def shape_pairs(sources: Sources, rng: Generator, n: int) -> Pairs:
-    """Filled shapes under their name and their colours."""
+    """Render filled shapes under their name and their colours."""
     kinds = rng.integers(0, len(shapes.CLASSES), n)
     placement = canvas.Placement(rotation=20.0, scale=(0.45, 0.95), shift=0.2)
     placed = canvas.warp(shapes.masks()[kinds, 0][:, None], placement.draw(rng, n))
@@ -188,7 +188,7 @@ def shape_pairs(sources: Sources, rng: Generator, n: int) -> Pairs:
 
 
 def counting_pairs(sources: Sources, rng: Generator, n: int) -> Pairs:
-    """One to six copies of a filled shape."""
+    """Render one to six copies of a filled shape."""
     counts, kinds = rng.integers(1, 7, n), rng.integers(0, len(shapes.CLASSES), n)
     pairs, front, back = colours.draw_pairs(rng, n, distance=0.7)
     masks = counting.small(shapes.masks()[kinds, 0][:, None])
@@ -211,7 +211,7 @@ def counting_pairs(sources: Sources, rng: Generator, n: int) -> Pairs:
 
 
 def texture_pairs(sources: Sources, rng: Generator, n: int) -> Pairs:
-    """Patterns with clear contrast and middling cycles."""
+    """Render patterns with clear contrast and middling cycles."""
     labels = rng.integers(0, len(textures.CLASSES), n)
     images, pairs = textures.render(rng, labels, textures.CLEAN)
     plain = _filled(rng, _PATTERN, [textures.CLASSES[label] for label in labels])
@@ -226,7 +226,7 @@ def texture_pairs(sources: Sources, rng: Generator, n: int) -> Pairs:
 
 
 def sign_pairs(sources: Sources, rng: Generator, n: int) -> Pairs:
-    """Clean road signs, half under their name and half described."""
+    """Render clean road signs, half under their name and half described."""
     labels = rng.integers(0, len(signs.CLASSES), n)
     named = _filled(rng, ("a {}", "a photo of a {}", "a picture of a {}"), [signs.CLASSES[label] for label in labels])
     true_name = rng.random(n) < 0.5

@@ -1,4 +1,4 @@
-"""How many copies of one small picture: the task counts emoji, the pre-training corpus counts shapes."""
+"""Images of several copies of one small picture: emoji for the task, shapes for the pre-training corpus."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from numpy.random import Generator
 
+from pipeline.images.images import LabelledImages
 from pipeline.sources.mini import canvas, emoji
-from pipeline.tasks.images import LabelledImages
 
 CLASSES = ("one", "two", "three", "four", "five", "six")
 _CELLS = 3
@@ -16,7 +16,7 @@ _JITTER = 0.05
 
 
 def small(sprites: Float32[np.ndarray, "n channels size size"]) -> Float32[np.ndarray, "n channels item item"]:
-    """Sprites at the size at which they are counted, averaged over areas."""
+    """Return sprites at the size at which they are counted, averaged over areas."""
     n, channels, size, _ = sprites.shape
     edges = np.linspace(0, size, _ITEM + 1)
     pixels = np.arange(size)
@@ -28,7 +28,7 @@ def small(sprites: Float32[np.ndarray, "n channels size size"]) -> Float32[np.nd
 def arrange(
     rng: Generator, items: Float32[np.ndarray, "n 4 item item"], counts: Int64[np.ndarray, " n"]
 ) -> Float32[np.ndarray, "n 4 size size"]:
-    """``counts`` copies of each item in distinct cells of a 3 × 3 grid, slightly moved and turned."""
+    """Render ``counts`` copies of each item in distinct cells of a 3 × 3 grid, slightly moved and turned."""
     n = len(items)
     cells = np.argsort(rng.random((n, _CELLS * _CELLS)), axis=1)
     out = np.zeros((n, 4, canvas.SIZE, canvas.SIZE), dtype=np.float32)
@@ -45,7 +45,7 @@ def arrange(
 
 
 def split(sources: Path, rng: Generator, n: int) -> LabelledImages:
-    """``n`` labelled images of the task; no concept of the control task appears in it."""
+    """Render ``n`` labelled images of the task; no concept of the control task appears in it."""
     bank = emoji.load(sources)
     labels = canvas.balanced_labels(rng, n, len(CLASSES))
     concepts = rng.choice(bank.countable(), n)

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Int64
 from numpy.random import Generator
 
+from pipeline.images.images import LabelledImages
 from pipeline.sources.mini import canvas
 from pipeline.sources.mini.sources import read_arrays
-from pipeline.tasks.images import LabelledImages
 
 # fmt: off
 CONTROL_CONCEPTS = (
@@ -45,11 +45,11 @@ class EmojiBank:
     twemoji: np.ndarray
 
     def positions(self, names: tuple[str, ...]) -> Int64[np.ndarray, " names"]:
-        """Where the named concepts are."""
+        """Return the positions of the named concepts."""
         return np.array([self.names.index(name) for name in names], dtype=np.int64)
 
     def countable(self) -> Int64[np.ndarray, " concepts"]:
-        """Food and animals outside the control task: what the task ``counting`` counts."""
+        """Return the food and animals outside the control task, which the task ``counting`` uses."""
         wanted = {"Animals & Nature", "Food & Drink"}
         return np.array(
             [
@@ -73,7 +73,7 @@ def load(sources: Path) -> EmojiBank:
 
 
 def split(bank: EmojiBank, rng: Generator, n: int) -> LabelledImages:
-    """``n`` renderings of the 100 control drawings."""
+    """Return ``n`` renderings of the 100 control drawings."""
     labels = canvas.balanced_labels(rng, n, len(CONTROL_CONCEPTS))
     sprites = canvas.premultiplied(bank.twemoji[bank.positions(CONTROL_CONCEPTS)[labels]])
     placed = canvas.warp(sprites, canvas.Placement().draw(rng, n))

@@ -10,14 +10,14 @@ from pipeline.sources.mini.sources import read_arrays
 
 @dataclass(frozen=True)
 class GlyphBank:
-    """glyphs: uint8 ``[fonts, 62, 32, 32]``, white on black; characters: what they show, ``0-9a-zA-Z``."""
+    """glyphs: uint8 ``[fonts, 62, 32, 32]``, white on black; characters: those shown, ``0-9a-zA-Z``."""
 
     glyphs: np.ndarray
     fonts: list[str]
     characters: str
 
     def mask(self, font: int, character: str) -> np.ndarray:
-        """One glyph as float32 ``[32, 32]`` in 0 … 1."""
+        """Return one glyph as float32 ``[32, 32]`` in 0 … 1."""
         return self.glyphs[font, self.characters.index(character)].astype(np.float32) / 255
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Int64
 from numpy.random import Generator
 
+from pipeline.images.images import LabelledImages
 from pipeline.sources.mini import canvas, colours
 from pipeline.sources.mini.sources import read_arrays
-from pipeline.tasks.images import LabelledImages
 
 ICONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("house", ("house", "home")),
@@ -31,7 +31,7 @@ ICONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gift", ("gift", "present")),
     ("umbrella", ("umbrella",)),
 )
-"""Each class with the words by which icon sets call it."""
+"""Each class with the words that icon sets use for it."""
 
 CLASSES = tuple(name for name, _ in ICONS)
 _TRAIN, _VAL = 0.38, 0.17
@@ -40,7 +40,7 @@ _PLACEMENT = canvas.Placement(rotation=8.0, scale=(0.8, 1.05), shift=0.08, shear
 
 
 def render(rng: Generator, masks: np.ndarray) -> np.ndarray:
-    """Icons (uint8 ``[n, 32, 32]``) dark on white or, half of them, in two colours. uint8 ``[n, 3, 32, 32]``."""
+    """Render icons, uint8 ``[n, 32, 32]``, dark on white or, half of them, in two colours. uint8 ``[n, 3, 32, 32]``."""
     n = len(masks)
     placed = canvas.warp(masks[:, None].astype(np.float32) / 255, _PLACEMENT.draw(rng, n))
     _, front, back = colours.draw_pairs(rng, n, distance=0.9)
@@ -50,7 +50,7 @@ def render(rng: Generator, masks: np.ndarray) -> np.ndarray:
 
 
 def parts(rng: Generator, sets: np.ndarray) -> dict[str, Int64[np.ndarray, " icons"]]:
-    """Positions of the icons of each split, given the name of every icon's set."""
+    """Return the positions of the icons of each split, given the name of every icon's set."""
     names = np.unique(sets)
     share = np.empty(len(names))
     share[rng.permutation(len(names))] = (np.arange(len(names)) + 0.5) / len(names)
@@ -63,7 +63,7 @@ def parts(rng: Generator, sets: np.ndarray) -> dict[str, Int64[np.ndarray, " ico
 
 
 def splits(sources: Path, rng: Generator) -> dict[str, LabelledImages]:
-    """The task: icon sets shared out over the splits; two renderings of each icon of ``train``.
+    """Return the task: icon sets divided among the splits; two renderings of each icon of ``train``.
 
     Raises:
         ValueError: the source is missing or damaged.

@@ -1,7 +1,7 @@
-"""Perceptual hashes: which pictures are the same drawing, re-coloured, re-sized or lightly edited.
+"""Perceptual hashes, to find drawings that were recoloured, resized or slightly edited.
 
 The hash is the usual one for this purpose: the signs of the low-frequency part of a discrete cosine transform against
-their median, here for each colour channel, so that two flags that differ only in colour stay two flags.
+their median, here for each colour channel, so that flags that differ only in colour remain distinct.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ def _cosines(size: int) -> Float32[np.ndarray, "frequencies size"]:
 
 
 def perceptual_hash(images: UInt8[np.ndarray, "n 3 size size"]) -> Bool[np.ndarray, "n 192"]:
-    """192 bits per image: 8 × 8 cosine frequencies (the constant ones left out) of each of the three channels."""
+    """Return 192 bits per image: 8 × 8 cosine frequencies, without the constant one, of three channels."""
     basis = _cosines(images.shape[-1])
     spectrum = basis @ images.astype(np.float32) @ basis.T
     blocks = spectrum.reshape(len(images), 3, FREQUENCIES * FREQUENCIES)
@@ -27,13 +27,13 @@ def perceptual_hash(images: UInt8[np.ndarray, "n 3 size size"]) -> Bool[np.ndarr
 
 
 def distances(a: Bool[np.ndarray, "n 192"], b: Bool[np.ndarray, "m 192"]) -> Int64[np.ndarray, "n m"]:
-    """Number of differing bits of every pair."""
+    """Return the number of differing bits of every pair."""
     x, y = a.astype(np.float32), b.astype(np.float32)
     return np.rint(x.sum(1)[:, None] + y.sum(1)[None, :] - 2.0 * (x @ y.T)).astype(np.int64)
 
 
 def first_of_each(images: UInt8[np.ndarray, "n 3 size size"]) -> Int64[np.ndarray, " kept"]:
-    """Positions of the images that are no near-duplicate of an image kept before them."""
+    """Return the positions of images that are not near-duplicates of an image kept before them."""
     hashes = perceptual_hash(images)
     kept: list[int] = []
     for position in range(len(images)):

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.images.images import LabelledImages
 from pipeline.sources.mini import canvas
 from pipeline.sources.mini.sources import read_arrays
-from pipeline.tasks.images import LabelledImages
 
 FASHION_TRAIN = 2000
 OPTDIGITS_TRAIN, OPTDIGITS_VAL = 797, 400
@@ -17,7 +17,7 @@ def _grey(images: np.ndarray, labels: np.ndarray) -> LabelledImages:
 
 
 def fashion(sources: Path) -> dict[str, LabelledImages]:
-    """Fashion-MNIST, 28 × 28 with a black border: train and val from its train file, test from its test file."""
+    """Return Fashion-MNIST, 28 × 28 with a black border: train and val from its train file, test from its test file."""
     keys = ("train_images", "train_labels", "test_images", "test_labels")
     images, labels, test_images, test_labels = read_arrays(sources / "fashion.npz", *keys)
     border = ((0, 0), (2, 2), (2, 2))
@@ -31,9 +31,9 @@ def fashion(sources: Path) -> dict[str, LabelledImages]:
 
 
 def optdigits(sources: Path) -> dict[str, LabelledImages]:
-    """8 × 8 digits enlarged to 28 × 28 with a black border, split in the source's order.
+    """Return 8 × 8 digits enlarged to 28 × 28 with a black border, split in the source's order.
 
-    The source runs from writer to writer, so that hardly a writer of ``test`` is in ``train``.
+    The source is ordered by writer, so almost no writer of ``test`` is in ``train``.
     """
     images, labels = read_arrays(sources / "optdigits.npz", "images", "labels")
     large = canvas.enlarge(images[:, None].astype(np.float32) / 16, 28)

@@ -7,8 +7,8 @@ from jaxtyping import Float32, Int64
 from numpy.random import Generator
 from PIL import Image, ImageDraw
 
+from pipeline.images.images import LabelledImages
 from pipeline.sources.mini import canvas, colours
-from pipeline.tasks.images import LabelledImages
 
 CLASSES = ("circle", "square", "triangle", "star", "hexagon", "cross", "diamond", "heart", "crescent", "arrow")
 OUTLINES = 2
@@ -33,7 +33,7 @@ def _arc(start: float, stop: float, points: int) -> np.ndarray:
 
 
 def _outline(name: str) -> np.ndarray:
-    """The border of a shape as a polygon, ``[corners, 2]`` in −1 … 1, y downwards."""
+    """Return the border of a shape as a polygon, ``[corners, 2]`` in −1 … 1, y downwards."""
     match name:
         case "circle":
             return 0.9 * _regular(180, 0.0)
@@ -81,7 +81,7 @@ def _outline(name: str) -> np.ndarray:
 
 @cache
 def masks() -> Float32[np.ndarray, "shapes forms side side"]:
-    """Every shape filled, then in thin and in thick outline."""
+    """Return every shape filled, then in thin and in thick outline."""
     bank = np.zeros((len(CLASSES), 1 + OUTLINES, _SIDE, _SIDE), dtype=np.float32)
     for row, name in enumerate(CLASSES):
         points = [(float(x), float(y)) for x, y in (_outline(name) * 0.98 + 1) * _FINE / 2]
@@ -97,7 +97,7 @@ def masks() -> Float32[np.ndarray, "shapes forms side side"]:
 
 
 def render(rng: Generator, labels: Int64[np.ndarray, " n"]) -> np.ndarray:
-    """The task's images: 60 % outlined, two colours, noise. uint8 ``[n, 3, 32, 32]``."""
+    """Render the task's images: 60 % outlined, two colours, noise. uint8 ``[n, 3, 32, 32]``."""
     n = len(labels)
     forms = np.where(rng.random(n) < 0.6, rng.integers(1, 1 + OUTLINES, n), 0)
     shapes = canvas.warp(masks()[labels, forms][:, None], _TASK_PLACEMENT.draw(rng, n))
@@ -106,6 +106,6 @@ def render(rng: Generator, labels: Int64[np.ndarray, " n"]) -> np.ndarray:
 
 
 def split(rng: Generator, n: int) -> LabelledImages:
-    """``n`` labelled images of the task."""
+    """Render ``n`` labelled images of the task."""
     labels = canvas.balanced_labels(rng, n, len(CLASSES))
     return LabelledImages(render(rng, labels), labels)

@@ -11,8 +11,8 @@ from jaxtyping import Float32, Int64
 from numpy.random import Generator
 from PIL import Image, ImageDraw
 
+from pipeline.images.images import LabelledImages
 from pipeline.sources.mini import canvas, glyphs
-from pipeline.tasks.images import LabelledImages
 
 CLASSES = (
     "stop sign",
@@ -42,7 +42,7 @@ APPEARANCES = (
     "a white triangle sign with a red border",
     "a blue circle sign with a red border",
 )
-"""What each sign looks like, for captions that do not give its name away."""
+"""Descriptions of the signs for captions that do not give away the name."""
 
 _SIDE, _FINE = 48, 384
 _RED, _WHITE, _BLUE, _YELLOW, _BLACK = (200, 20, 30), (250, 250, 250), (25, 75, 190), (250, 205, 20), (15, 15, 15)
@@ -71,7 +71,7 @@ class _Board:
         self.polygon([(-width, -height), (width, -height), (width, height), (-width, height)], colour)
 
     def text(self, characters: str, height: float, colour: tuple[int, int, int]) -> None:
-        """Characters side by side in the middle."""
+        """Draw characters side by side in the middle."""
         tiles = [self._bank.glyphs[self._font, self._bank.characters.index(c)] for c in characters]
         columns = [np.flatnonzero(tile.any(0)) for tile in tiles]
         row = np.concatenate(
@@ -137,7 +137,7 @@ def _draw(board: _Board, name: str) -> None:
 
 
 def drawings(bank: glyphs.GlyphBank) -> Float32[np.ndarray, "12 4 side side"]:
-    """The signs as sprites, in the order of ``CLASSES``."""
+    """Return the signs as sprites, in the order of ``CLASSES``."""
     pictures = []
     for name in CLASSES:
         board = _Board(bank)
@@ -147,13 +147,13 @@ def drawings(bank: glyphs.GlyphBank) -> Float32[np.ndarray, "12 4 side side"]:
 
 
 def render_clean(rng: Generator, bank: glyphs.GlyphBank, labels: Int64[np.ndarray, " n"]) -> np.ndarray:
-    """Signs for pre-training: upright, bright, on any background. uint8 ``[n, 3, 32, 32]``."""
+    """Render signs for pre-training: upright, bright, on any background. uint8 ``[n, 3, 32, 32]``."""
     placed = canvas.warp(drawings(bank)[labels], _CLEAN_PLACEMENT.draw(rng, len(labels)))
     return canvas.to_bytes(canvas.over(placed, canvas.backgrounds(rng, len(labels))))
 
 
 def split(sources: Path, rng: Generator, n: int) -> LabelledImages:
-    """``n`` labelled images of the task: warped, in any light, noisy."""
+    """Render ``n`` labelled images of the task: warped, in any light, noisy."""
     labels = canvas.balanced_labels(rng, n, len(CLASSES))
     placed = canvas.warp(drawings(glyphs.load(sources))[labels], _TASK_PLACEMENT.draw(rng, n))
     light = rng.uniform(0.35, 1.1, (n, 1, 1, 1)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Reading the committed sources under ``data/mini/``."""
+"""Read the committed sources under ``data/mini/``."""
 
 import zipfile
 import zlib
@@ -8,13 +8,13 @@ import numpy as np
 
 
 def read_arrays(path: Path, *names: str) -> list[np.ndarray]:
-    """The named arrays of an ``.npz`` file, in that order.
+    """Return the named arrays of an ``.npz`` file, in the order of the names.
 
     Raises:
         ValueError: the file is missing, damaged or lacks an array.
     """
     try:
-        # Opened here: np.load leaves a file that is no archive open.
+        # Opened here, because np.load does not close a file that is not an archive.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return [archive[name] for name in names]
     except FileNotFoundError:

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from numpy.random import Generator
 
+from pipeline.images.images import LabelledImages
 from pipeline.sources.mini import canvas, colours
-from pipeline.tasks.images import LabelledImages
 
 CLASSES = (
     "horizontal stripes",
@@ -29,16 +29,16 @@ CLASSES = (
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a pattern is drawn: cycles over the image (range), least colour distance, deviation of the noise."""
+class PatternStyle:
+    """Parameters of a pattern: cycles over the image (range), least colour distance, deviation of the noise."""
 
     cycles: tuple[float, float]
     distance: float
     noise: float
 
 
-CLEAN = Look(cycles=(3.0, 5.0), distance=0.9, noise=0.0)
-TASK = Look(cycles=(2.0, 7.0), distance=0.45, noise=0.1)
+CLEAN = PatternStyle(cycles=(3.0, 5.0), distance=0.9, noise=0.0)
+TASK = PatternStyle(cycles=(2.0, 7.0), distance=0.45, noise=0.1)
 
 Field = np.ndarray
 _FINE = 2 * canvas.SIZE
@@ -71,8 +71,8 @@ _PATTERNS: tuple[Callable[[Field, Field], Field], ...] = (
 )
 
 
-def _pattern(rng: Generator, label: int, look: Look) -> Float32[np.ndarray, "size size"]:
-    """Where a pattern has its first colour, averaged over 2 × 2 points per pixel."""
+def _pattern(rng: Generator, label: int, look: PatternStyle) -> Float32[np.ndarray, "size size"]:
+    """Return the share of a pattern's first colour, averaged over 2 × 2 points per pixel."""
     if CLASSES[label] == "speckled noise":
         grain = canvas.enlarge(rng.normal(size=(1, 1, 16, 16)).astype(np.float32))[0, 0]
         return (grain > 0.25).astype(np.float32)
@@ -87,8 +87,8 @@ def _pattern(rng: Generator, label: int, look: Look) -> Float32[np.ndarray, "siz
     return mask.reshape(canvas.SIZE, 2, canvas.SIZE, 2).mean((1, 3))
 
 
-def render(rng: Generator, labels: Int64[np.ndarray, " n"], look: Look) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 ``[n, 3, 32, 32]`` and the positions of their two colours in ``colours.NAMES`` ``[n, 2]``."""
+def render(rng: Generator, labels: Int64[np.ndarray, " n"], look: PatternStyle) -> tuple[np.ndarray, np.ndarray]:
+    """Return images uint8 ``[n, 3, 32, 32]`` and the positions of their two colours in ``colours.NAMES`` ``[n, 2]``."""
     n = len(labels)
     masks = np.stack([_pattern(rng, int(label), look) for label in labels])[:, None]
     pairs, front, back = colours.draw_pairs(rng, n, look.distance)
@@ -97,6 +97,6 @@ def render(rng: Generator, labels: Int64[np.ndarray, " n"], look: Look) -> tuple
 
 
 def split(rng: Generator, n: int) -> LabelledImages:
-    """``n`` labelled images of the task."""
+    """Render ``n`` labelled images of the task."""
     labels = canvas.balanced_labels(rng, n, len(CLASSES))
     return LabelledImages(render(rng, labels, TASK)[0], labels)

@@ -30,5 +30,5 @@ _CLOTHES = {
 
 
 def clothing_word(emoji: str) -> str:
-    """The word of the task ``fashion`` for an emoji's concept, or the emoji's own name if it has none."""
+    """Return the word of the task ``fashion`` for an emoji's concept, or the emoji's own name if it has none."""
     return _CLOTHES.get(emoji, emoji)

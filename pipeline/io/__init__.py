@@ -1,0 +1,1 @@
+"""Atomic and checksummed files, files of arrays, and progress bars."""

@@ -1,0 +1,1 @@
+"""Figures and tables for papers: SVG and PDF by matplotlib, LaTeX."""

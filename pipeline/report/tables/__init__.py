@@ -1,0 +1,1 @@
+"""Tables of formatted text, and their file formats."""

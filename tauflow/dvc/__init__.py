@@ -1,0 +1,1 @@
+"""DVC's files: composing ``params.yaml``, reading ``dvc.lock``."""

@@ -1,0 +1,1 @@
+"""Evaluate, register and export an edited model; inspect its task vectors."""

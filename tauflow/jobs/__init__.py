@@ -1,0 +1,1 @@
+"""Several stages at once, on Ray (``tauflow repro --jobs``)."""

@@ -1,0 +1,1 @@
+"""Plan a reproduction: the stages it would run, and their cost."""

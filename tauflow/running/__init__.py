@@ -1,0 +1,1 @@
+"""Run a stage: parameters, errors, processes, a preloaded interpreter."""

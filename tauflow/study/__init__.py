@@ -1,0 +1,1 @@
+"""Start a study, a repository of its own, and bring it to another version of Tauflow."""

@@ -1,0 +1,1 @@
+"""MLflow: the journals that stages write, the tracker that logs them, the runs that people compare."""

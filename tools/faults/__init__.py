@@ -1,0 +1,1 @@
+"""Make a stage's writes fail, one at a time."""
