@@ -87,11 +87,11 @@ def test_a_failed_stage(workspace: Path) -> None:
 
 def test_a_lock_file_that_is_being_written_is_waited_for(tmp_path: Path) -> None:
     """DVC does not write it atomically; the tracker once gave up over half a line."""
-    lock = "stages:\n  head@m-t:\n    cmd: c\n    outs:\n    - path: p\n      md5: 1\n  other@m-t:\n    cmd: c\n"
+    lock = "stages:\n  head@m-t:\n    cmd: c\n    outs:\n    - path: p\n      md5: 1a\n  other@m-t:\n    cmd: c\n"
     (tmp_path / "dvc.lock").write_text(lock[: lock.index(":\n    cmd: c\n", 40)])
     assert tracker.lock_entry(tmp_path, "head@m-t", 0) is None
     (tmp_path / "dvc.lock").write_text(lock)
-    assert tracker.lock_entry(tmp_path, "head@m-t", 0) == {"cmd": "c", "outs": [{"path": "p", "md5": 1}]}
+    assert tracker.lock_entry(tmp_path, "head@m-t", 0) == {"cmd": "c", "outs": [{"path": "p", "md5": "1a"}]}
 
 
 def test_a_tracker_that_fails_ends_the_parent_run(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
