@@ -14,7 +14,7 @@ from pipeline.io.files import read_json
 from pipeline.measurements import read_measurements, select
 from pipeline.report.inputs import Analyses, Model, SearchCurves, Study, Timing
 from pipeline.report.tables.cost import TimingRecord, paradigm_costs
-from pipeline.report.tables.origins import Origins, Source
+from pipeline.report.tables.origins import Origins, SourceTable
 from pipeline.report.tables.seeds import is_among, pool
 from pipeline.tasks import TaskCard
 
@@ -46,7 +46,7 @@ def _model(results: pd.DataFrame, model: str, params: Parameters) -> Model:
         timing=_timing(model, params),
         origins=Origins(
             sources=[
-                Source(
+                SourceTable(
                     written.title,
                     written.instance.name,
                     str(written.path),

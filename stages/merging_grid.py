@@ -6,7 +6,7 @@ from artifacts.evaluation.benchmarks import read_images, read_inputs
 from artifacts.evaluation.edit_spaces import SPACES, read_encoder, read_vectors
 from pipeline.analysis.merging_grid import (
     SUM,
-    Merged,
+    MethodResult,
     check_methods,
     describe_methods,
     evaluate_methods,
@@ -45,15 +45,15 @@ def main() -> None:
             print(f"{stage.name}: {method} at α = {merged.alpha}{end}")
 
 
-def _summed(params: Parameters, model: str, paradigm: str) -> Merged:
+def _summed(params: Parameters, model: str, paradigm: str) -> MethodResult:
     """Return the results of the sum, which the stages `alpha_search` and `addition` have."""
     alpha = read_json(layout.metrics(model, paradigm, "alpha"))["alpha"]["addition"]
     path = layout.correctness(model, paradigm, "addition")
     settings: tuple[Setting, ...] = ("tuned", "alpha_1")
-    return Merged(alpha, {setting: read_correct(path, setting) for setting in settings})
+    return MethodResult(alpha, {setting: read_correct(path, setting) for setting in settings})
 
 
-def _merged(params: Parameters, model: str, paradigm: str, recipe: str) -> dict[str, Merged]:
+def _merged(params: Parameters, model: str, paradigm: str, recipe: str) -> dict[str, MethodResult]:
     """Merge the recipe's task vectors by every method, choose its α on val and evaluate on test."""
     methods, search = params.merging_grid.methods, params.merging_grid.search
     space_name = params.paradigm[paradigm].evaluated_in

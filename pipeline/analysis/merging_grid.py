@@ -34,7 +34,7 @@ BENCHMARK = "merging"
 
 
 @dataclass(frozen=True)
-class Merged:
+class MethodResult:
     """The results of one method.
 
     alpha: chosen on ``val``.
@@ -103,7 +103,7 @@ def evaluate_methods(
     grid: Grid,
     refinements: int,
     single: Float[np.ndarray, " tasks"],
-) -> dict[str, Merged]:
+) -> dict[str, MethodResult]:
     """Return the results of merged vectors by the method that made them.
 
     In tangent space every α of the grid is tried, before its step is halved around the best one. In weight space, where
@@ -130,9 +130,9 @@ def evaluate_methods(
         alphas: dict[Setting, Sequence[float]] = {"tuned": [alpha], "alpha_1": [1.0]}
         if alpha == 1:
             (correct,) = evaluate_addition(alone, {"tuned": [alpha]}, test).values()
-            results[method] = Merged(alpha, dict.fromkeys(alphas, correct))
+            results[method] = MethodResult(alpha, dict.fromkeys(alphas, correct))
         else:
-            results[method] = Merged(alpha, evaluate_addition(alone, alphas, test))
+            results[method] = MethodResult(alpha, evaluate_addition(alone, alphas, test))
     return results
 
 
@@ -178,7 +178,7 @@ def climb(accuracy: Callable[[float], float], grid: Grid, refinements: int) -> f
 
 
 def measure_methods(
-    recorder: Recorder, results: Mapping[str, Merged], single: CorrectByTask, settings: IntervalSettings
+    recorder: Recorder, results: Mapping[str, MethodResult], single: CorrectByTask, settings: IntervalSettings
 ) -> list[Measurement]:
     """Measure accuracy, absolute and normalised, of each method, and paired differences from those before it.
 

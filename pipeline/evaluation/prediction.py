@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int16, Int64, Shaped
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from pipeline.editing.spaces import EditSpace
 from pipeline.errors import UserError
@@ -14,7 +15,7 @@ from pipeline.images import LabelledImages
 from pipeline.io.progress import progress
 from pipeline.models.heads import Head
 
-# Embeddings with NaN or infinity predict no class, so they are never counted as correct.
+# Embeddings of NaN or infinite length predict no class, so they are never counted as correct.
 NO_CLASS = -1
 
 
@@ -56,7 +57,7 @@ class Benchmark:
 class Predictions:
     """Predicted and true classes of a split.
 
-    predicted: int16 ``[edits, n]``, -1 where the embedding is NaN or infinite.
+    predicted: int16 ``[edits, n]``, -1 where the embedding's length is NaN or infinite.
     labels: int64 ``[n]``.
     """
 
@@ -120,7 +121,12 @@ def predict(
 
 
 def classify(head: Head, embeddings: Float[Tensor, "n features"]) -> Int16[np.ndarray, " n"]:
-    """Return the predicted classes; -1 where an embedding is NaN or infinite."""
+    """Return the predicted classes; -1 where an embedding has no direction."""
     logits = head.logits(embeddings)
-    classes = logits.argmax(dim=1).where(logits.isfinite().all(dim=1), NO_CLASS)
+    classes = logits.argmax(dim=1).where(logits.isfinite().all(dim=1) & have_direction(embeddings), NO_CLASS)
     return classes.to(torch.int16).cpu().numpy()
+
+
+def have_direction(embeddings: Float[Tensor, "n features"]) -> Bool[Tensor, " n"]:
+    """Return which embeddings have a finite length: divided by an infinite one, all others would be zero."""
+    return vector_norm(embeddings, dim=-1).isfinite()

@@ -157,7 +157,7 @@ def _read(
         arrays = load(path, names)
     except FileNotFoundError:
         raise missing(path) from None
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, RecursionError) as error:
         raise damaged(path, "damaged or not a safetensors file", error) from None
     if not isinstance(metadata, dict):
         raise damaged(path, "no Tauflow metadata, so its origin is unknown")

@@ -40,7 +40,7 @@ class TensorFile(Mapping[str, np.ndarray]):
                 self._layout = json.loads(file.read(size))
         except FileNotFoundError:
             raise missing(path) from None
-        except (SafetensorError, OSError, ValueError) as error:
+        except (SafetensorError, OSError, ValueError, RecursionError) as error:
             raise damaged(path, "not a readable safetensors file", error) from None
         if not isinstance(metadata, dict):
             raise damaged(path, "no Tauflow metadata, so its origin is unknown")

@@ -24,8 +24,8 @@ from pipeline.models.encoders import ImageEncoder
 
 Groups = Literal["task", "block", "tensor"]
 Rate = Annotated[float, Field(gt=0)]
-Objective = Callable[[Float[Tensor, "n classes"], Int64[Tensor, " n"]], Float[Tensor, ""]]
-Batch = tuple[UInt8[Tensor, "n 3 _ _"], Int64[Tensor, " n"]]
+LossFunction = Callable[[Float[Tensor, "n classes"], Int64[Tensor, " n"]], Float[Tensor, ""]]
+LabelledBatch = tuple[UInt8[Tensor, "n 3 _ _"], Int64[Tensor, " n"]]
 
 
 def entropy(logits: Float[Tensor, "n classes"], labels: Int64[Tensor, " n"]) -> Float[Tensor, ""]:
@@ -102,9 +102,9 @@ class Mixture:
     def loss_and_gradient(
         self,
         coefficients: Float[Tensor, "tasks groups"],
-        batches: Sequence[Batch],
+        batches: Sequence[LabelledBatch],
         tasks: Sequence[TaskImages],
-        objective: Objective,
+        criterion: LossFunction,
     ) -> tuple[float, Float[Tensor, "tasks groups"]]:
         """Return the sum of the tasks' losses, and its gradient.
 
@@ -119,7 +119,7 @@ class Mixture:
                 embedded = functional_call(
                     self.encoder.visual, weights, (self.encoder.normalise(images).to(coefficients),)
                 )
-                own = objective(nn.functional.normalize(embedded, dim=-1) @ task.head.weight.to(embedded).T, labels)
+                own = criterion(nn.functional.normalize(embedded, dim=-1) @ task.head.weight.to(embedded).T, labels)
                 found = torch.autograd.grad(own, list(weights.values()), allow_unused=True)
             loss += float(own.detach())
             for total, gradient in zip(gradients.values(), found, strict=True):
@@ -133,7 +133,7 @@ class Mixture:
 
 
 def _learn(
-    objective: Objective,
+    criterion: LossFunction,
     vectors: Sequence[TaskVector],
     encoder: ImageEncoder,
     images: Sequence[TaskImages],
@@ -155,7 +155,7 @@ def _learn(
     losses: list[float] = []
     for _ in range(steps):
         batches = [_draw(task, batch_size, random, device) for task in images]
-        loss, coefficients.grad = mixture.loss_and_gradient(coefficients, batches, images, objective)
+        loss, coefficients.grad = mixture.loss_and_gradient(coefficients, batches, images, criterion)
         optimiser.step()
         losses.append(loss / len(vectors))
     scaled = [
@@ -182,6 +182,6 @@ def _group(name: str, per: Groups) -> str:
     return "outside" if block is None else f"block {block}"
 
 
-def _draw(task: TaskImages, size: int, random: torch.Generator, device: torch.device) -> Batch:
+def _draw(task: TaskImages, size: int, random: torch.Generator, device: torch.device) -> LabelledBatch:
     chosen = torch.randperm(len(task), generator=random)[:size].numpy()
     return torch.from_numpy(task.images[chosen]).to(device), torch.from_numpy(task.labels[chosen]).to(device)

@@ -18,10 +18,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pipeline.errors import UserError
 from pipeline.io.arrays import write_arrays
 from pipeline.io.tensor_files import TensorFile
+from pipeline.models.encoders import ImageBatch
 
 Kind = Literal["gram", "fisher"]
 _VERSION = 2
-Images = UInt8[Tensor, "_ 3 _ _"]
+# Batches of any sizes.
+ImageBatches = Iterable[UInt8[Tensor, "_ 3 _ _"]]
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def write_statistics(path: Path, statistics: ImageStatistics) -> None:
 
 @torch.no_grad()
 def gram_matrices(
-    encoder: nn.Module, batches: Iterable[Images], base_sha256: str, names: Collection[str] | None = None
+    encoder: nn.Module, batches: ImageBatches, base_sha256: str, names: Collection[str] | None = None
 ) -> ImageStatistics:
     """Return the Gram matrices of the inputs of all linear layers.
 
@@ -133,10 +135,10 @@ class _LinearInputs(TorchDispatchMode):
 def fisher_diagonals(
     encoder: nn.Module,
     logits: Callable[[Float[Tensor, "n features"]], Float[Tensor, "n classes"]],
-    batches: Iterable[Images],
+    batches: ImageBatches,
     base_sha256: str,
     seed: int = 0,
-    embed: Callable[[Images], Float[Tensor, "n features"]] | None = None,
+    embed: Callable[[ImageBatch], Float[Tensor, "n features"]] | None = None,
 ) -> ImageStatistics:
     """Return the diagonal of the Fisher information of every parameter that requires a gradient.
 

@@ -25,13 +25,12 @@ def check_steps(method: Step, modifiers: Sequence[Step] = ()) -> None:
     Raises:
         UserError: one is unknown or wrong, or needs images.
     """
-    for registry, step in [(merging, method), *((modifier, step) for step in modifiers)]:
-        encoder = registry is merging and step.name in merging_with_images.names()
-        chosen = (merging_with_images if encoder else registry).find(step.name)
-        chosen.options(step.options)
-        if chosen.needs or encoder:
-            others = ", ".join(name for name in registry.names() if not registry.find(name).needs)
-            raise UserError(f"{registry.kind} {step.name}: needs images of every task; choose from {others}")
+    chosen = _find(method)
+    if chosen.needs or _runs_encoder(chosen):
+        others = ", ".join(name for name in merging.names() if not merging.find(name).needs)
+        raise UserError(f"{merging.kind} {method.name}: needs images of every task; choose from {others}")
+    for step in modifiers:
+        modifier.find(step.name).options(step.options)
 
 
 def read_steps(settings: MergingSettings, space: str, root: Path = Path()) -> tuple[Step, list[Step]]:
@@ -66,6 +65,11 @@ def _find(step: Step) -> Method:
     return method
 
 
+def _runs_encoder(method: Method) -> bool:
+    """Return whether a method runs the encoder on images itself."""
+    return method.name in merging_with_images.names()
+
+
 def _check_images(method: Method, settings: MergingSettings, space: str) -> None:
     """Check that a method gets the images that it needs, and no others.
 
@@ -73,7 +77,7 @@ def _check_images(method: Method, settings: MergingSettings, space: str) -> None
         UserError: it does not, or it would run the encoder in a way that it cannot.
     """
     where, given = f"{method.kind} {method.name}", settings.images
-    runs_encoder = method.name in merging_with_images.names()
+    runs_encoder = _runs_encoder(method)
     if not runs_encoder and method.needs is None:
         if given is not None:
             raise UserError(f"{where}: looks at no images; set images to null")

@@ -1,16 +1,14 @@
 """Statistics of a task's images under the model of its own task vector, in weight or in tangent space."""
 
-from collections.abc import Iterable
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from pipeline.editing import TaskVector
-from pipeline.merging.statistics import Images, ImageStatistics, Kind, fisher_diagonals, gram_matrices
+from pipeline.merging.statistics import ImageBatches, ImageStatistics, Kind, fisher_diagonals, gram_matrices
 from pipeline.merging.with_images import moved
 from pipeline.models.checkpoints import Space
-from pipeline.models.encoders import ImageEncoder
+from pipeline.models.encoders import ImageBatch, ImageEncoder
 from pipeline.models.heads import Head
 from pipeline.tangent import linearise
 
@@ -20,7 +18,7 @@ def task_statistics(
     encoder: ImageEncoder,
     vector: TaskVector,
     head: Head,
-    batches: Iterable[Images],
+    batches: ImageBatches,
     space: Space,
     seed: int,
 ) -> ImageStatistics:
@@ -51,7 +49,7 @@ def task_statistics(
         return gram_matrices(encoder, given, base)
     propagate, direction = linearise(encoder.visual), {name: tensor[None] for name, tensor in tau.items()}
 
-    def embed(images: Images) -> Float[Tensor, "n features"]:
+    def embed(images: ImageBatch) -> Float[Tensor, "n features"]:
         with torch.no_grad():
             pretrained, change = propagate(encoder.normalise(images), direction)
         return pretrained + change[0]

@@ -17,6 +17,8 @@ from pipeline.io.arrays import fingerprint, read_arrays
 from pipeline.models.registry import HubWeights, ModelDefinition
 from pipeline.models.resampling import resize
 
+ImageBatch = UInt8[Tensor, "n 3 height width"]
+
 _VISUAL = "visual."
 
 
@@ -175,15 +177,15 @@ class ImageEncoder(nn.Module):
         size = getattr(self.visual, "image_size", None)
         return (size, size) if isinstance(size, int) else size and (size[0], size[1])
 
-    def forward(self, images: UInt8[Tensor, "n 3 height width"]) -> Float[Tensor, "n features"]:
+    def forward(self, images: ImageBatch) -> Float[Tensor, "n features"]:
         """Embed images, resized to the size that the encoder expects."""
         return self.visual(self.normalise(images))
 
-    def normalise(self, images: UInt8[Tensor, "n 3 height width"]) -> Float[Tensor, "n 3 _ _"]:
+    def normalise(self, images: ImageBatch) -> Float[Tensor, "n 3 _ _"]:
         """Return the images resized and normalised as open_clip's encoder expects them."""
         return (self.fit(images).float() / 255 - self.mean) / self.std
 
-    def fit(self, images: UInt8[Tensor, "n 3 height width"]) -> UInt8[Tensor, "n 3 _ _"]:
+    def fit(self, images: ImageBatch) -> UInt8[Tensor, "n 3 _ _"]:
         """Return the images resized to the size that the encoder expects."""
         if self.image_size and images.shape[-2:] != self.image_size:
             return resize(images, self.image_size)

@@ -7,17 +7,16 @@ from functools import cached_property
 
 import open_clip.transformer as oc
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from pipeline.config import Recipe
 from pipeline.errors import UserError
-from pipeline.models.encoders import ImageEncoder
+from pipeline.models.encoders import ImageBatch, ImageEncoder
 from pipeline.paradigms.extensions import load_extension
 from pipeline.paradigms.selections import select
 from pipeline.tangent import Displacement, LinearisedEncoder, TangentVisionTransformer, linearise
 
-Images = UInt8[Tensor, "n 3 height width"]
 Embeddings = Float[Tensor, "n features"]
 
 
@@ -34,11 +33,11 @@ class TrainableEncoder(nn.Module, ABC):
     base: dict[str, Tensor]
 
     @abstractmethod
-    def forward(self, images: Images) -> Embeddings:
+    def forward(self, images: ImageBatch) -> Embeddings:
         """Return the encoder's output before L2 normalisation."""
 
     @abstractmethod
-    def tangent(self, images: Images) -> Embeddings:
+    def tangent(self, images: ImageBatch) -> Embeddings:
         """Return J(x) (θ − θ₀), J at θ₀, which τJp regularisation penalises in either space."""
 
     @abstractmethod
@@ -126,10 +125,10 @@ class InWeightSpace(TrainableEncoder):
         # In place, to keep the parameters' names; without preprocessing, because image sizes may vary.
         self.encoder.visual.compile()
 
-    def forward(self, images: Images) -> Embeddings:
+    def forward(self, images: ImageBatch) -> Embeddings:
         return self.encoder(images)
 
-    def tangent(self, images: Images) -> Embeddings:
+    def tangent(self, images: ImageBatch) -> Embeddings:
         return self._propagate.tangent(self.encoder.normalise(images), self.tau())[0]
 
 
@@ -157,11 +156,11 @@ class InTangentSpace(TrainableEncoder):
     def compile_forward(self) -> None:
         pass  # with custom autograd functions and new weights in every step there is little to fuse
 
-    def forward(self, images: Images) -> Embeddings:
+    def forward(self, images: ImageBatch) -> Embeddings:
         primal, tangent = self._propagate(self.encoder.normalise(images), self.tau())
         return primal + tangent[0]
 
-    def tangent(self, images: Images) -> Embeddings:
+    def tangent(self, images: ImageBatch) -> Embeddings:
         return self._propagate.tangent(self.encoder.normalise(images), self.tau())[0]
 
 

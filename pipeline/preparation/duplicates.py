@@ -1,8 +1,11 @@
-"""Count images that occur in two splits of a task with equal pixels."""
+"""Count images that occur in two splits, or two classes, of a task with equal pixels."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
+
+import numpy as np
+from jaxtyping import Int64
 
 from pipeline.images import Split
 from pipeline.images.images import Images
@@ -28,3 +31,11 @@ def count_duplicates(digests: Mapping[Split, Digests]) -> dict[str, int]:
         for first, second in combinations(digests, 2)
         for seen in [set(digests[first].hashes)]
     }
+
+
+def count_two_labels(digests: Digests, labels: Int64[np.ndarray, " n"]) -> int:
+    """Return how many images of a split equal one of another class in the same split."""
+    classes: dict[bytes, set[int]] = {}
+    for digest, label in zip(digests.hashes, labels.tolist(), strict=True):
+        classes.setdefault(digest, set()).add(label)
+    return sum(len(classes[digest]) > 1 for digest in digests.hashes)

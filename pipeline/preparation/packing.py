@@ -12,7 +12,7 @@ from pipeline.images import Split
 from pipeline.io.arrays import write_streamed
 from pipeline.io.files import require_space
 from pipeline.io.progress import progress
-from pipeline.preparation.duplicates import Digests, count_duplicates
+from pipeline.preparation.duplicates import Digests, count_duplicates, count_two_labels
 from pipeline.preparation.raw import RawSplit
 from pipeline.preparation.selection import ChosenImages, choose_splits
 from pipeline.tasks import TaskCard, TaskDefinition
@@ -49,13 +49,17 @@ def prepare(
         metadata = {"task": definition.name, "version": definition.version, "split": name}
         _pack(destination.split(name), split, size, digests[name], metadata)
     duplicates = count_duplicates(digests)
-    _warn(where, splits, duplicates, len(definition.classes))
+    two_labels: dict[Split, int] = {
+        name: count_two_labels(digests[name], split.labels) for name, split in splits.items()
+    }
+    _warn(where, splits, duplicates, two_labels, len(definition.classes))
     card = TaskCard.of(
         definition,
         counts={name: len(split.indices) for name, split in splits.items()},
         image_size=(size, size),
         val_seed=None if "val" in raw else settings.val_seed,
         duplicates=duplicates,
+        two_labels=two_labels,
     )
     card.write(destination.card)
     return card
@@ -89,12 +93,20 @@ def _pack(path: Path, split: ChosenImages, size: int, digests: Digests, metadata
         write_streamed(path, "images", shape, shown, {"labels": split.labels}, metadata)
 
 
-def _warn(where: str, splits: Mapping[Split, ChosenImages], duplicates: Mapping[str, int], classes: int) -> None:
+def _warn(
+    where: str,
+    splits: Mapping[Split, ChosenImages],
+    duplicates: Mapping[str, int],
+    two_labels: Mapping[Split, int],
+    classes: int,
+) -> None:
     """Print warnings about duplicates and about classes without images; nothing is dropped."""
     for pair, count in duplicates.items():
         if count:
             print(f"warning: {where}: {count} images of {pair.replace(' in ', ' are in ')} too, to the pixel")
     for name, split in splits.items():
+        if two_labels[name]:
+            print(f"warning: {where}: {two_labels[name]} images of {name} are in two classes, to the pixel")
         absent = classes - len(set(split.labels.tolist()))
         if absent:
             print(f"warning: {where}: {name} has no image of {absent} of the {classes} classes")

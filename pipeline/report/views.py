@@ -15,7 +15,7 @@ from pipeline.report.inputs import SearchCurves
 from pipeline.report.tables.cost import Cost
 
 Pair = tuple[str, str]
-Grid = Float[np.ndarray, "alphas alphas"]
+ErrorMap = Float[np.ndarray, "alphas alphas"]
 
 # Title of a panel of bars → benchmark, setting and metric.
 BARS = {
@@ -284,13 +284,13 @@ def heatmap_alphas(points: pd.DataFrame) -> Float[np.ndarray, " alphas"]:
     return np.unique(points["alpha_1"].to_numpy())
 
 
-def pair_grid(points: pd.DataFrame, pair: Pair, distance: str) -> Grid:
+def pair_grid(points: pd.DataFrame, pair: Pair, distance: str) -> ErrorMap:
     """Return ξ of a pair: rows are α₂, columns α₁, both ascending."""
     rows = select(points, first=pair[0], second=pair[1])
     return rows.pivot(index="alpha_2", columns="alpha_1", values=distance).to_numpy()
 
 
-def mean_grid(points: pd.DataFrame, distance: str) -> Grid:
+def mean_grid(points: pd.DataFrame, distance: str) -> ErrorMap:
     """Return the mean of ξ over pairs, as :func:`pair_grid`."""
     return points.pivot_table(index="alpha_2", columns="alpha_1", values=distance, aggfunc="mean").to_numpy()
 

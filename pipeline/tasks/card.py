@@ -17,6 +17,7 @@ class TaskCard(BaseModel):
     image_size: ``[height, width]``.
     val_seed: the seed of the permutation by which ``val`` was cut from ``train``; ``None``: the source ships ``val``.
     duplicates: number of images of one split that are in another, equal to the pixel: ``{"test in train": 3}``.
+    two_labels: number of images that equal one of another class in the same split, per split.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -30,6 +31,7 @@ class TaskCard(BaseModel):
     image_size: tuple[int, int]
     val_seed: int | None = None
     duplicates: dict[str, int] = {}
+    two_labels: dict[Split, int] = {}
     source: str
     licence: str
     citation: str
@@ -42,6 +44,7 @@ class TaskCard(BaseModel):
         image_size: tuple[int, int],
         val_seed: int | None,
         duplicates: dict[str, int],
+        two_labels: dict[Split, int],
     ) -> "TaskCard":
         """Return the card of a task whose splits were just prepared."""
         return cls(
@@ -54,6 +57,7 @@ class TaskCard(BaseModel):
             image_size=image_size,
             val_seed=val_seed,
             duplicates=duplicates,
+            two_labels=two_labels,
             source=definition.origin,
             licence=definition.licence,
             citation=definition.citation,

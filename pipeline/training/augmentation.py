@@ -8,9 +8,9 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from pipeline.config import PaddedCrop, ResizedCrop
+from pipeline.models.encoders import ImageBatch
 from pipeline.models.resampling import Size, resize_boxes
 
-Images = UInt8[Tensor, "n channels height width"]
 # One row per image: two shifts, or the top, left, height and width of a box.
 Draws = Int64[Tensor, "n numbers"]
 
@@ -27,7 +27,7 @@ def draw(crop: PaddedCrop | ResizedCrop, n: int, size: Size, random: np.random.G
 
 
 def augment(
-    crop: PaddedCrop | ResizedCrop, images: Images, draws: Draws, size: Size | None
+    crop: PaddedCrop | ResizedCrop, images: ImageBatch, draws: Draws, size: Size | None
 ) -> UInt8[Tensor, "n _ _ _"]:
     """Crop the images as drawn, on their device; resized crops have the given size, or that of the images."""
     if isinstance(crop, PaddedCrop):
@@ -35,7 +35,7 @@ def augment(
     return resize_boxes(images, draws, size or (images.shape[2], images.shape[3]))
 
 
-def shift(images: Images, shifts: Int64[Tensor, "n 2"]) -> Images:
+def shift(images: ImageBatch, shifts: Int64[Tensor, "n 2"]) -> ImageBatch:
     """Shift each image by its number of rows and columns, repeating the pixels of its border.
 
     Equals a random crop after replicate padding.

@@ -12,16 +12,16 @@ from torch import Tensor
 from pipeline.errors import UserError
 from pipeline.paradigms import Registry, TrainableEncoder
 
-Options = Mapping[str, str | float | bool]
+RegulariserOptions = Mapping[str, str | float | bool]
 # Returns the penalty, before its weight λ, summed over a batch of another task's images. If the recipe takes no images,
 # they are ``None``, and it returns the penalty itself.
-Regulariser = Callable[[TrainableEncoder, Tensor | None, Options], Float[Tensor, ""]]
+Regulariser = Callable[[TrainableEncoder, Tensor | None, RegulariserOptions], Float[Tensor, ""]]
 
 regulariser: Registry[Regulariser] = Registry("regulariser")
 
 
 @regulariser("tau_jp")
-def tau_jp(encoder: TrainableEncoder, images: Tensor | None, options: Options) -> Float[Tensor, ""]:
+def tau_jp(encoder: TrainableEncoder, images: Tensor | None, options: RegulariserOptions) -> Float[Tensor, ""]:
     """Return the sum over images of ‖J(x) τ‖₂ (``norm: l2``), or of its square (``norm: squared``).
 
     Yoshida et al., Mastering Task Arithmetic: J is that of the encoder's output before L2 normalisation, and the norm

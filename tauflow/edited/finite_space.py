@@ -4,17 +4,14 @@ from collections.abc import Iterator, Sequence
 
 from jaxtyping import Float
 from torch import Tensor
-from torch.linalg import vector_norm
 
 from pipeline.editing.spaces import Coefficients, EditSpace
 from pipeline.errors import UserError
+from pipeline.evaluation.prediction import have_direction
 
 
 class FiniteSpace:
-    """An edit space that raises where an embedding has no direction.
-
-    Its length matters as well: normalised by an infinite one it is zero, which any head takes for its first class.
-    """
+    """An edit space that raises where an embedding has no direction."""
 
     def __init__(self, space: EditSpace) -> None:
         self.size, self.device, self.batch_size = space.size, space.device, space.batch_size
@@ -26,9 +23,9 @@ class FiniteSpace:
         """See :class:`pipeline.editing.spaces.EditSpace`.
 
         Raises:
-            UserError: an embedding, or its length, is NaN or infinite.
+            UserError: the length of an embedding is NaN or infinite.
         """
         for edit, index, embedded in self._space.embeddings(coefficients, batches):
-            if not vector_norm(embedded, dim=-1).isfinite().all():
+            if not have_direction(embedded).all():
                 raise UserError("embeddings are NaN or infinite; choose smaller coefficients")
             yield edit, index, embedded

@@ -112,6 +112,8 @@ def connect(address: str | None, jobs: int) -> Iterator[None]:
         # connect, so a token is required.
         os.environ.update({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"})
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        # Ray would run stages at the lowest priority, so that anything else that runs here stops them.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         options = {"address": "local", "num_cpus": jobs, "object_store_memory": OBJECT_STORE_BYTES}
         options["include_dashboard"] = False
     import ray

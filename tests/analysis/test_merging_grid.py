@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.analysis.merging_grid import (
-    Merged,
+    MethodResult,
     check_methods,
     climb,
     describe_methods,
@@ -188,9 +188,9 @@ def correct(*shares: float) -> dict[str, np.ndarray]:
 def test_rows() -> None:
     intervals = IntervalSettings(confidence=0.9, resamples=200, seed=0)
     results = {
-        "sum": Merged(0.5, {"tuned": correct(0.5, 0.25), "alpha_1": correct(0.25, 0.25)}),
-        "ties": Merged(2.0, {"tuned": correct(0.75, 0.25), "alpha_1": correct(0.25, 0.5)}),
-        "iso_c": Merged(1.5, {"tuned": correct(0.5, 0.75), "alpha_1": correct(0.5, 0.5)}),
+        "sum": MethodResult(0.5, {"tuned": correct(0.5, 0.25), "alpha_1": correct(0.25, 0.25)}),
+        "ties": MethodResult(2.0, {"tuned": correct(0.75, 0.25), "alpha_1": correct(0.25, 0.5)}),
+        "iso_c": MethodResult(1.5, {"tuned": correct(0.5, 0.75), "alpha_1": correct(0.5, 0.5)}),
     }
     rows = measure_methods(Recorder("m", 3, paradigm="ntk"), results, correct(1.0, 0.5), intervals)
     assert {(row.model, row.seed, row.paradigm, row.recipe, row.benchmark) for row in rows} == {

@@ -122,8 +122,8 @@ def test_real_model(
         assert predictions.predicted[row].tolist() == expected
 
 
-@pytest.mark.parametrize("broken", [torch.nan, torch.inf, -torch.inf])
-def test_embedding_that_is_no_number_predicts_no_class(
+@pytest.mark.parametrize("broken", [torch.nan, torch.inf, -torch.inf, 1e30])
+def test_embedding_without_a_direction_predicts_no_class(
     broken: float, space: PixelSpace, benchmarks: list[Benchmark]
 ) -> None:
     space.moves[1] = torch.full_like(space.moves[1], broken)

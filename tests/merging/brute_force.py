@@ -9,7 +9,7 @@ import torch
 
 Array = np.ndarray
 Vectors = list[dict[str, Array]]
-Merged = dict[str, Array]
+MergedByName = dict[str, Array]
 
 
 def svd(matrix: Array, rank: int | None = None) -> tuple[Array, Array, Array]:
@@ -24,8 +24,8 @@ def polar(matrix: Array) -> Array:
 
 def on_matrices(
     method: Callable[[Array], Array], blocks: bool = False, others: str = "average"
-) -> Callable[..., Merged]:
-    def merge(vectors: Vectors) -> Merged:
+) -> Callable[..., MergedByName]:
+    def merge(vectors: Vectors) -> MergedByName:
         merged = {}
         for name in vectors[0]:
             stack = np.stack([vector[name] for vector in vectors])
@@ -38,14 +38,14 @@ def on_matrices(
     return merge
 
 
-def entrywise(method: Callable[[Array, str], Array]) -> Callable[..., Merged]:
+def entrywise(method: Callable[[Array, str], Array]) -> Callable[..., MergedByName]:
     return lambda vectors: {name: method(np.stack([v[name] for v in vectors]), name) for name in vectors[0]}
 
 
-def flat(method: Callable[[Array], Array]) -> Callable[..., Merged]:
+def flat(method: Callable[[Array], Array]) -> Callable[..., MergedByName]:
     """A method of whole vectors, [tasks, entries]."""
 
-    def merge(vectors: Vectors) -> Merged:
+    def merge(vectors: Vectors) -> MergedByName:
         whole = np.stack([np.concatenate([vector[name].ravel() for name in vector]) for vector in vectors])
         merged, start = {}, 0
         vector = method(whole)
@@ -74,7 +74,7 @@ def drop(x: Array, name: str, p: float = 0.9) -> Array:
     return x
 
 
-def dare_ties(vectors: Vectors) -> Merged:
+def dare_ties(vectors: Vectors) -> MergedByName:
     dropped = {name: drop(np.stack([v[name] for v in vectors]), name) for name in vectors[0]}
     return flat(ties)([{name: array[t] for name, array in dropped.items()} for t in range(len(vectors))])
 
@@ -159,7 +159,7 @@ def svc(x: Array, merged: Array, floor: float = 0.1) -> Array:
     return u * s @ vt
 
 
-BRUTE_FORCE: dict[str, Callable[[Vectors], Merged]] = {
+BRUTE_FORCE: dict[str, Callable[[Vectors], MergedByName]] = {
     "sum": entrywise(lambda x, _: x.sum(0)),
     "average": entrywise(lambda x, _: x.mean(0)),
     "ties": flat(ties),

@@ -18,7 +18,7 @@ from pipeline.models.heads import Head
 from tests.conftest import EncoderFactory, ImageFactory
 from tests.merging.conftest import TaskVectorsFactory, total
 
-Images = dict[str, TaskImages]
+ImagesByTask = dict[str, TaskImages]
 LEARNED = ["learned_coefficients", "learned_coefficients_labelled"]
 SHORT = {"steps": 3, "batch_size": 4}
 
@@ -36,9 +36,9 @@ def vectors(make_vectors: TaskVectorsFactory, encoder: ImageEncoder) -> list[Tas
 
 
 @pytest.fixture
-def images(make_images: ImageFactory, make_head: Callable[..., Head]) -> Images:
+def images(make_images: ImageFactory, make_head: Callable[..., Head]) -> ImagesByTask:
     """Twelve images of three classes for each of three tasks."""
-    images_by_task: Images = {}
+    images_by_task: ImagesByTask = {}
     for seed, task in enumerate("abc"):
         split = make_images(12, classes=3, seed=seed)
         images_by_task[task] = TaskImages(split.images, split.labels, make_head(3, seed))
@@ -51,7 +51,7 @@ def state(encoder: ImageEncoder) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("objective", [entropy, torch.nn.functional.cross_entropy])
 def test_the_gradient_is_that_of_finite_differences(
-    objective: Callable[..., Tensor], encoder: ImageEncoder, vectors: list[TaskVector], images: Images
+    objective: Callable[..., Tensor], encoder: ImageEncoder, vectors: list[TaskVector], images: ImagesByTask
 ) -> None:
     encoder.double()
     names = sorted(vectors[0].tensors)
@@ -88,7 +88,7 @@ def test_the_gradient_is_that_of_finite_differences(
 
 @pytest.mark.parametrize(("per", "groups"), [("task", 1), ("block", 3), ("tensor", None)])
 def test_coefficients_are_per_task_and_group(
-    per: str, groups: int | None, encoder: ImageEncoder, vectors: list[TaskVector], images: Images
+    per: str, groups: int | None, encoder: ImageEncoder, vectors: list[TaskVector], images: ImagesByTask
 ) -> None:
     before = state(encoder)
     merged = merge_with_images(vectors, encoder, images, Step("learned_coefficients", {"per": per, **SHORT}))
@@ -106,7 +106,7 @@ def test_coefficients_are_per_task_and_group(
     assert all(tensor.equal(before[name]) for name, tensor in encoder.visual.state_dict().items())
 
 
-def test_no_step_is_task_arithmetic(encoder: ImageEncoder, vectors: list[TaskVector], images: Images) -> None:
+def test_no_step_is_task_arithmetic(encoder: ImageEncoder, vectors: list[TaskVector], images: ImagesByTask) -> None:
     merged = merge_with_images(vectors, encoder, images, Step("learned_coefficients", {"steps": 0, "initial": 0.4}))
     for name, tensor in total(merged.vectors).items():
         torch.testing.assert_close(tensor, 0.4 * total(vectors)[name], rtol=1e-6, atol=1e-8)
@@ -114,7 +114,7 @@ def test_no_step_is_task_arithmetic(encoder: ImageEncoder, vectors: list[TaskVec
 
 @pytest.mark.parametrize("method", LEARNED)
 def test_learning_lowers_the_loss_and_repeats(
-    method: str, encoder: ImageEncoder, vectors: list[TaskVector], images: Images
+    method: str, encoder: ImageEncoder, vectors: list[TaskVector], images: ImagesByTask
 ) -> None:
     step = Step(method, {"steps": 30, "lr": 0.02, "batch_size": 12})  # whole batches: the loss itself goes down
     one, other = (merge_with_images(vectors, encoder, images, step) for _ in range(2))
@@ -125,8 +125,10 @@ def test_learning_lowers_the_loss_and_repeats(
     assert reversed_["last"] == pytest.approx(one.record["loss"]["last"], rel=1e-3)
 
 
-def test_entropy_does_not_look_at_labels(encoder: ImageEncoder, vectors: list[TaskVector], images: Images) -> None:
-    def coefficients(method: str, given: Images) -> dict[str, object]:
+def test_entropy_does_not_look_at_labels(
+    encoder: ImageEncoder, vectors: list[TaskVector], images: ImagesByTask
+) -> None:
+    def coefficients(method: str, given: ImagesByTask) -> dict[str, object]:
         return merge_with_images(vectors, encoder, given, Step(method, SHORT)).record["coefficients"]
 
     wrong = {task: replace(given, labels=2 - given.labels) for task, given in images.items()}
@@ -139,7 +141,7 @@ def test_entropy_does_not_look_at_labels(encoder: ImageEncoder, vectors: list[Ta
 
 
 def test_regmean_plus_plus_takes_inputs_from_the_merged_blocks(
-    encoder: ImageEncoder, vectors: list[TaskVector], images: Images
+    encoder: ImageEncoder, vectors: list[TaskVector], images: ImagesByTask
 ) -> None:
     """Block by block as its authors have it, with the blocks called one by one and hooks on their linear layers."""
     before = state(encoder)
@@ -166,7 +168,7 @@ def test_regmean_plus_plus_takes_inputs_from_the_merged_blocks(
 
 
 def test_regmean_plus_plus_of_equal_vectors_is_that_vector(
-    encoder: ImageEncoder, vectors: list[TaskVector], images: Images
+    encoder: ImageEncoder, vectors: list[TaskVector], images: ImagesByTask
 ) -> None:
     equal = [TaskVector(vectors[0].tensors, v.provenance) for v in vectors]
     merged = total(merge_with_images(equal, encoder, images, Step("regmean_plus_plus")).vectors)
@@ -195,7 +197,7 @@ def test_wrong_options_are_one_line(
     message: str,
     encoder: ImageEncoder,
     vectors: list[TaskVector],
-    images: Images,
+    images: ImagesByTask,
 ) -> None:
     with pytest.raises(UserError) as error:
         merge_with_images(vectors, encoder, images, Step(method, options))
@@ -205,7 +207,7 @@ def test_wrong_options_are_one_line(
 
 @pytest.mark.parametrize("method", [*LEARNED, "regmean_plus_plus"])
 def test_what_does_not_fit_is_one_line(
-    method: str, encoder: ImageEncoder, vectors: list[TaskVector], images: Images
+    method: str, encoder: ImageEncoder, vectors: list[TaskVector], images: ImagesByTask
 ) -> None:
     start = f"merging method {method}: "
     elsewhere = [TaskVector(v.tensors, replace(v.provenance, base_sha256="f" * 64)) for v in vectors]
@@ -232,7 +234,7 @@ def test_a_stream_refuses_methods_that_need_the_encoder(make_vectors: TaskVector
         merge(make_vectors(), Step("regmean_plus_plus"))
 
 
-def test_samples_are_seeded(images: Images) -> None:
+def test_samples_are_seeded(images: ImagesByTask) -> None:
     given = images["a"]
     assert given.sample(5, 0).equal(given.sample(5, 0))
     assert not given.sample(5, 0).equal(given.sample(5, 1))

@@ -195,6 +195,15 @@ def test_duplicates_are_counted_said_and_kept(task: Task, capsys: pytest.Capture
     assert "warning: task pets: 1 images of test are in val too, to the pixel" in output
 
 
+def test_one_image_in_two_classes_is_said(task: Task, capsys: pytest.CaptureFixture) -> None:
+    """A hard link or a copy of an image in another class's directory was packed with two labels and no word."""
+    task.write("train", [[TRAIN[0], TRAIN[0], TRAIN[1], TRAIN[2], TRAIN[2], *TRAIN[3:]]], lambda i: min(i, 1))
+    task.write("val", [[picture(50)]])
+    card = task.prepare()
+    assert card.two_labels == {"train": 2, "val": 0, "test": 0}
+    assert "warning: task pets: 2 images of train are in two classes, to the pixel" in capsys.readouterr().out
+
+
 def test_the_same_pixels_in_another_file_are_a_duplicate(task: Task) -> None:
     with_text = encoded(decode(TRAIN[0], 16, None).transpose(1, 2, 0))
     again = encoded(decode(TRAIN[0], 16, None).transpose(1, 2, 0), "BMP")

@@ -11,7 +11,7 @@ from pipeline.config import OtherTasks, Paradigm, Recipe, RegulariserSettings
 from pipeline.measurements import Estimate, Measurement, Recorder, Setting, Subject, to_frame
 from pipeline.report.inputs import Analyses, Model, SearchCurves, Study, Timing
 from pipeline.report.tables.cost import StepTiming, TimingRecord, paradigm_costs
-from pipeline.report.tables.origins import Origins, Source
+from pipeline.report.tables.origins import Origins, SourceTable
 from pipeline.report.tables.seeds import pool
 from pipeline.tasks import TaskCard
 
@@ -291,8 +291,10 @@ def _timing(model: str, paradigms: Sequence[str]) -> Timing:
 
 
 def _origins(model: str, paradigms: Sequence[str], tasks: Sequence[str]) -> Origins:
-    sources = [Source("addition", f"addition@{model}-{paradigms[0]}", "data/addition.csv", ["seed", "tasks"], "0" * 32)]
-    sources.append(Source("NTK", f"localisation@{model}", "data/localisation.csv", ["tasks"], "1" * 32))
+    sources = [
+        SourceTable("addition", f"addition@{model}-{paradigms[0]}", "data/addition.csv", ["seed", "tasks"], "0" * 32)
+    ]
+    sources.append(SourceTable("NTK", f"localisation@{model}", "data/localisation.csv", ["tasks"], "1" * 32))
     vectors = {
         recipe: {task: {"space": "weight", "seed": 0, "base_sha256": "b" * 64, "code": "c" * 64} for task in tasks}
         for recipe in recipes_of(paradigms)

@@ -20,7 +20,7 @@ from pipeline.report.tables.literature import (
     published_results,
     why_not_comparable,
 )
-from pipeline.report.tables.origins import Source, sources_table, vectors_table
+from pipeline.report.tables.origins import SourceTable, sources_table, vectors_table
 from tests.report.studies import PARADIGMS, RECIPES, make_record, make_study
 
 ROOT = Path(__file__).parents[2]
@@ -143,7 +143,10 @@ def test_orderings() -> None:
 
 
 def test_each_source_has_the_parameters_of_its_stage() -> None:
-    sources = [Source("", "addition@m-ntk", "a.csv", ["seed", "tasks"], "0"), Source("", "x@m", "b.csv", [], "1")]
+    sources = [
+        SourceTable("", "addition@m-ntk", "a.csv", ["seed", "tasks"], "0"),
+        SourceTable("", "x@m", "b.csv", [], "1"),
+    ]
     table = sources_table(sources)
     assert table["parameters"].tolist() == ["seed, tasks", ""]
     assert table["MD5"].tolist() == ["0", "1"]

@@ -64,7 +64,7 @@ def test_file_that_is_no_split(broken: str, tmp_path: Path) -> None:
 
 
 def test_card_comes_back(definition: TaskDefinition, tmp_path: Path) -> None:
-    card = TaskCard.of(definition, {"train": 45, "val": 5, "test": 5}, (28, 28), 0, {"test in train": 2})
+    card = TaskCard.of(definition, {"train": 45, "val": 5, "test": 5}, (28, 28), 0, {"test in train": 2}, {"train": 1})
     card.write(tmp_path / "card.json")
     assert TaskCard.read(tmp_path / "card.json") == card
     assert card.classes == definition.classes

@@ -10,7 +10,16 @@ from plotly.subplots import make_subplots
 
 from pipeline.report.page.canvas import new_figure
 from pipeline.report.style import SEQUENTIAL
-from pipeline.report.views import DISTANCES, ERROR_TOP, Grid, Pair, divergence_top, heatmap_alphas, mean_grid, pair_grid
+from pipeline.report.views import (
+    DISTANCES,
+    ERROR_TOP,
+    ErrorMap,
+    Pair,
+    divergence_top,
+    heatmap_alphas,
+    mean_grid,
+    pair_grid,
+)
 
 
 def pair_comparison(heatmaps: Mapping[str, pd.DataFrame], tasks: Sequence[str]) -> go.Figure:
@@ -125,7 +134,7 @@ def _add_coloraxes(figure: go.Figure, heatmaps: Mapping[str, pd.DataFrame]) -> N
         figure.layout[_coloraxis(distance)] = scale
 
 
-def _button(label: str, grids: Sequence[Grid], pair: Pair, paradigms: Sequence[str]) -> dict[str, object]:
+def _button(label: str, grids: Sequence[ErrorMap], pair: Pair, paradigms: Sequence[str]) -> dict[str, object]:
     data = {"z": [grid.round(4).tolist() for grid in grids]}
     titles = {f"{axis}.title.text": title["title"]["text"] for axis, title in _axis_titles(pair, paradigms).items()}
     return {"method": "update", "label": label, "args": [data, titles]}

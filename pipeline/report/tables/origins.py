@@ -14,7 +14,7 @@ from pipeline.tasks import TaskCard
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceTable:
     """A table that numbers were read from.
 
     numbers: description of the numbers.
@@ -37,11 +37,11 @@ class Origins:
     vectors: the metadata of every task vector's file, by recipe, then task.
     """
 
-    sources: Sequence[Source]
+    sources: Sequence[SourceTable]
     vectors: Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
-def sources_table(sources: Sequence[Source]) -> pd.DataFrame:
+def sources_table(sources: Sequence[SourceTable]) -> pd.DataFrame:
     """Return one row per table of numbers."""
     rows = [
         {
@@ -78,7 +78,7 @@ def tasks_table(cards: Sequence[TaskCard], control: str) -> pd.DataFrame:
             "classes": str(len(card.classes)),
             "images": " + ".join(str(card.counts[split]) for split in ("train", "val", "test")),
             "val": "shipped" if card.val_seed is None else f"cut from train, seed {card.val_seed}",
-            "duplicates": ", ".join(f"{count} of {where}" for where, count in card.duplicates.items()),
+            "duplicates": ", ".join(f"{count} of {where}" for where, count in _duplicates(card).items()),
             "size": " × ".join(map(str, card.image_size)),
             "source": card.source,
             "licence": card.licence,
@@ -86,3 +86,11 @@ def tasks_table(cards: Sequence[TaskCard], control: str) -> pd.DataFrame:
         for card in cards
     ]
     return pd.DataFrame(rows)
+
+
+def _duplicates(card: TaskCard) -> dict[str, int]:
+    """Return the numbers of images that are in two splits, and of those that are in two classes, if there are any."""
+    return {
+        **card.duplicates,
+        **{f"{split} in two classes": count for split, count in card.two_labels.items() if count},
+    }
