@@ -77,7 +77,7 @@ def task_vectors(model: str, recipe: str) -> Path:
 
 
 def task_vector(model: str, recipe: str, task: str) -> Path:
-    """Return a task vector τ = θ − θ₀, or one that `merge` made of all tasks' for this one."""
+    """Return a task vector τ = θ − θ₀, or the one that `merge` made for this task from all tasks'."""
     return task_vectors(model, recipe) / f"{task}.safetensors"
 
 

@@ -11,7 +11,7 @@ from artifacts.tables import read_results
 from pipeline.config import Parameters
 from pipeline.errors import missing
 from pipeline.io.files import read_json
-from pipeline.measurements import read_measurements, select
+from pipeline.measurements import read_frame, read_measurements, select
 from pipeline.report.inputs import Analyses, Model, SearchCurves, Study, Timing
 from pipeline.report.tables.cost import TimingRecord, paradigm_costs
 from pipeline.report.tables.origins import Origins, SourceTable
@@ -99,8 +99,8 @@ def _search_curves(results: pd.DataFrame, model: str, paradigm: str, tasks: list
     directory = layout.measurements(model, paradigm)
     alphas = select(results, model=model, paradigm=paradigm, setting="tuned", metric="alpha")
     return SearchCurves(
-        addition=_read_table(directory / "addition_curve.csv"),
-        negation={task: _read_table(directory / "negation_curves" / f"{task}.csv") for task in tasks},
+        addition=read_frame(directory / "addition_curve.csv"),
+        negation={task: read_frame(directory / "negation_curves" / f"{task}.csv") for task in tasks},
         addition_alpha=float(select(alphas, benchmark="addition")["value"].iloc[0]),
         negation_alphas=select(alphas, benchmark="negation").set_index("task")["value"].to_dict(),
     )
@@ -123,9 +123,15 @@ def _analyses(params: Parameters, model: str, orders: list[str]) -> Analyses:
     arriving = dict.fromkeys(entry.paradigm for entry in params.derived.incremental_evaluations.values())
     merged = params.derived.merging_evaluations.values()
     return Analyses(
-        {paradigm: _read_table(layout.analyses(model, paradigm) / "heatmaps.csv") for paradigm in paradigms},
-        {recipe: _read_table(layout.geometry(model, recipe) / "orthogonality.csv") for recipe in recipes},
-        _read_table(layout.localisation(model)),
+        {
+            paradigm: read_frame(layout.analyses(model, paradigm) / "heatmaps.csv", ("first", "second"))
+            for paradigm in paradigms
+        },
+        {
+            recipe: read_frame(layout.geometry(model, recipe) / "orthogonality.csv", ("layer", "vector", "data"))
+            for recipe in recipes
+        },
+        read_frame(layout.localisation(model), ("first", "second")),
         {paradigm: _incremental_curves(model, paradigm, orders) for paradigm in arriving},
         {e.paradigm: _merging_methods(params, model, e.paradigm) for e in merged if e.model == model},
     )
@@ -133,7 +139,7 @@ def _analyses(params: Parameters, model: str, orders: list[str]) -> Analyses:
 
 def _merging_methods(params: Parameters, model: str, paradigm: str) -> pd.DataFrame:
     """Return a paradigm's merging methods, each with what the recipe or the method sees, and the largest α tried."""
-    methods = _read_table(layout.merging_grid(model, paradigm) / "methods.csv")
+    methods = read_frame(layout.merging_grid(model, paradigm) / "methods.csv", ("method", "sees"))
     largest = params.merging_grid.search.grid(params.paradigm[paradigm].evaluated_in).max
     methods["largest"] = [params.search.addition.max if m == "sum" else largest for m in methods["method"]]
     recipe = params.derived.recipe.get(params.paradigm[paradigm].recipe)
@@ -144,14 +150,11 @@ def _merging_methods(params: Parameters, model: str, paradigm: str) -> pd.DataFr
 
 
 def _incremental_curves(model: str, paradigm: str, orders: list[str]) -> pd.DataFrame:
-    curves = [_read_table(layout.incremental(model, paradigm, order) / "curve.csv") for order in orders]
+    curves = [
+        read_frame(layout.incremental(model, paradigm, order) / "curve.csv", ("task", "setting", "metric"))
+        for order in orders
+    ]
     return pd.concat([curve.assign(order=order) for order, curve in zip(orders, curves, strict=True)])
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    if not path.exists():
-        raise missing(path)
-    return pd.read_csv(path)
 
 
 def _timing(model: str, params: Parameters) -> Timing | None:

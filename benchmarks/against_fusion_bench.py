@@ -54,7 +54,7 @@ SIDES = {"ours": ["ours"], "theirs": ["theirs"], "both": ["ours", "theirs"]}
 
 
 def fusion_bench(name: str) -> Callable[[list[Vector]], Vector]:
-    """Return fusion-bench's function of task vectors, which is imported only now."""
+    """Return fusion-bench's merging function, which is imported only here."""
     from fusion_bench.method.isotropic_merging.iso_utils import iso_c, iso_cts  # pyright: ignore
     from fusion_bench.method.singular_value_calibration import utils as svc  # pyright: ignore
     from fusion_bench.method.task_singular_vector.utils import TSVM_utils  # pyright: ignore

@@ -1,9 +1,9 @@
-"""Cost of writing an entry of ``dvc.lock``, by DVC's own writer and by Tauflow's, in turn (A B A B).
+"""Cost of writing an entry of ``dvc.lock`` with DVC's own writer and with Tauflow's, in turn (A B A B).
 
     .venv/bin/python -m benchmarks.lock_writing --entries 400 --json lock.json
 
-Entries of the committed lock are written again into a copy of it, repeated under other names until it has that many.
-The seconds are those of CPU, so that other processes disturb them little. Both writers must leave the same bytes.
+Entries of the committed lock are written again into a copy, whose entries are repeated under other names up to that
+number. Seconds are CPU time, which other processes disturb little. Both writers must leave the same bytes.
 """
 
 import json
@@ -46,13 +46,13 @@ def lock_of(count: int) -> dict[str, Any]:
     entries: dict[str, Any] = {}
     for number in range(count):
         name, entry = stages[number % len(stages)]
-        # A copy, since YAML refers to what is the same object by an alias.
+        # A copy, since YAML writes the same object a second time as an alias.
         entries[f"{name}-{number}" if number >= len(stages) else name] = deepcopy(entry)
     return entries
 
 
 def seconds(writer: Callable[[Path, dict[str, Any]], None], path: Path, entries: dict[str, Any]) -> float:
-    """Return the CPU seconds of one writing."""
+    """Return the CPU seconds of one write."""
     began = time.process_time()
     writer(path, entries)
     return time.process_time() - began
@@ -66,7 +66,7 @@ def main(
     """Measure both writers in turn and print medians; exit with code 1 if their bytes differ."""
     stages = lock_of(entries)
     written = dict(list(stages.items())[:: max(1, len(stages) // rounds)][:rounds])
-    took: dict[str, list[float]] = {"DVC": [], "Tauflow": []}
+    durations: dict[str, list[float]] = {"DVC": [], "Tauflow": []}
     with tempfile.TemporaryDirectory() as directory:
         theirs, ours = Path(directory, "theirs.lock"), Path(directory, "ours.lock")
         for path in (theirs, ours):
@@ -74,15 +74,15 @@ def main(
         size = theirs.stat().st_size
         first = seconds(by_tauflow, ours, {})  # checks the text, once
         for name, entry in written.items():
-            took["DVC"].append(seconds(by_dvc, theirs, {name: entry}))
-            took["Tauflow"].append(seconds(by_tauflow, ours, {name: entry}))
+            durations["DVC"].append(seconds(by_dvc, theirs, {name: entry}))
+            durations["Tauflow"].append(seconds(by_tauflow, ours, {name: entry}))
         if theirs.read_bytes() != ours.read_bytes():
             raise SystemExit("the two writers left different bytes")
     result = {
         "entries": entries,
         "bytes": size,
         "first": first,
-        **{name: statistics.median(times) for name, times in took.items()},
+        **{name: statistics.median(times) for name, times in durations.items()},
         "cpu": platform.processor() or platform.machine(),
     }
     table = Table(title=f"An entry into a lock of {entries} entries, {size / 1e3:.0f} kB: seconds of CPU")

@@ -4,7 +4,7 @@
 
 The stages are independent and only sleep, so they need no cores. The speed-up falls short of the number of jobs by the
 cost of starting Ray, starting DVC for every stage, and waiting for DVC's lock. The table also has the time of a stage
-from its start by Ray to its end; `--seconds` of that time it sleeps.
+from its start by Ray to its end; it sleeps for `--seconds` of that time.
 """
 
 import json
@@ -67,11 +67,11 @@ def measure(stages: int, seconds: float, jobs: int) -> dict[str, Any]:
         at_once, output = timed(parallel, sys.executable, "-m", "tauflow.cli", "repro", "--jobs", str(jobs))
         if sorted(path.name for path in serial.glob("nap*")) != sorted(path.name for path in parallel.glob("nap*")):
             raise SystemExit("the two runs wrote different files")
-    took = [float(match) for match in re.findall(r"ran \(([\d.]+) s\)", output)]
+    durations = [float(match) for match in re.findall(r"ran \(([\d.]+) s\)", output)]
     return {
         "serial_seconds": in_turn,
         "parallel_seconds": at_once,
-        "stage_seconds": statistics.median(took),
+        "stage_seconds": statistics.median(durations),
         "speed_up": in_turn / at_once,
         "loads": loads,
     }

@@ -90,7 +90,7 @@ def _naive(alpha: float, batches: tuple[torch.Tensor, ...], head: Head, director
 def main(
     images: int = 250,
     repeats: int = 5,
-    threads: Annotated[int | None, typer.Option(help="Of torch; its own choice if not given.")] = None,
+    threads: Annotated[int | None, typer.Option(help="torch's threads; its own choice if not given.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Where to write the numbers.")] = None,
 ) -> None:
     """Time the variants in turn, and print medians with their ratios to one pass."""

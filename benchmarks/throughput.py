@@ -157,7 +157,7 @@ def products(model: str, batch: int, size: int) -> dict[str, int]:
 
 
 def rows_of(bench: Bench, recipes: list[str], steps: int, repeats: int) -> dict[str, dict[str, list[Throughput]]]:
-    """Run every recipe in turn, with images fed and resident on the device."""
+    """Run every recipe in turn, with images fed from the file and resident on the device."""
     runs: dict[str, dict[str, list[Throughput]]] = {name: {"fed": [], "resident": []} for name in recipes}
     for _ in range(repeats):
         for name in recipes:

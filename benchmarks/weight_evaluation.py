@@ -37,7 +37,7 @@ def main(
     edits: Annotated[int, typer.Option(help="Edited models to evaluate.")] = 16,
     repeats: int = 5,
     device: Annotated[str, typer.Option(help="auto | cpu | cuda")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="Of torch; its own choice if not given.")] = None,
+    threads: Annotated[int | None, typer.Option(help="torch's threads; its own choice if not given.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Where to write the numbers.")] = None,
 ) -> None:
     """Time the same edits on the same images with 1, 2, 4 … of them at once, and print medians with their ratios."""

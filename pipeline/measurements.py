@@ -202,11 +202,7 @@ def parse_measurements(text: str, name: str) -> pd.DataFrame:
     """
     try:
         header = pd.read_csv(io.StringIO(text), nrows=0).columns
-        numbers = {column: type_ for column, type_ in _NUMBERS.items() if column in header}
-        # Only empty numbers are missing values: a task may be called NA.
-        frame = pd.read_csv(
-            io.StringIO(text), dtype=numbers, keep_default_na=False, na_values={column: [""] for column in numbers}
-        )
+        frame = _parse(text, {column: _NUMBERS.get(column, "str") for column in header})
     except (ValueError, pd.errors.ParserError) as error:
         reason = one_line(error)
         raise UserError(f"{name}: not a table of measurements ({reason}); recreate it with `dvc repro`") from None
@@ -220,6 +216,26 @@ def parse_measurements(text: str, name: str) -> pd.DataFrame:
     if versions not in ([], [VERSION]):
         raise UserError(f"{name}: format version {versions[0]}, but this Tauflow reads 1 to {VERSION}; update Tauflow")
     return frame
+
+
+def read_frame(path: Path, names: Iterable[str] = ()) -> pd.DataFrame:
+    """Read a table of another form that :func:`write_frame` wrote; ``names`` are the columns of text.
+
+    Raises:
+        UserError: the file is missing.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise missing(path) from None
+    return _parse(text, dict.fromkeys(names, "str"))
+
+
+def _parse(text: str, types: Any) -> pd.DataFrame:
+    """Parse a table; in columns of type ``str`` nothing is a number or missing: a task may be called NA or 007."""
+    header = pd.read_csv(io.StringIO(text), nrows=0).columns
+    empty = {column: [""] for column in header if types.get(column) != "str"}
+    return pd.read_csv(io.StringIO(text), dtype=types, keep_default_na=False, na_values=empty)
 
 
 def _from_version_1(frame: pd.DataFrame) -> pd.DataFrame:

@@ -18,7 +18,7 @@ use_library()
 
 
 def __getattr__(name: str) -> Any:
-    """Import the library when it is first used: it takes torch and open_clip, and the command line starts without."""
+    """Import the library on first use, so that the command line starts without torch and open_clip."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module("tauflow.library"), name)

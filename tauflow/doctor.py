@@ -128,7 +128,10 @@ def _disk() -> Finding:
     if free < _LOW_SPACE:
         severity = Severity.error if free < _NO_SPACE else Severity.warning
         return Finding(
-            "disk", severity, detail, "make room: `dvc gc --workspace --all-commits` drops what no commit uses"
+            "disk",
+            severity,
+            detail,
+            "make room: `dvc gc --all-commits --all-experiments` drops what no commit or experiment uses",
         )
     return Finding("disk", Severity.ok, detail)
 

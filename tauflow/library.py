@@ -32,7 +32,7 @@ __all__ = ["TaskVector", "evaluate", "load", "merge", "save"]
 
 
 def load(path: str | Path, base: str | None = None, task: str | None = None) -> TaskVector:
-    """Return a task vector from a file of Tauflow's, or τ = θ − θ₀ of another project's checkpoint.
+    """Return the task vector in a file of Tauflow's, or τ = θ − θ₀ of another project's checkpoint.
 
     Args:
         path: a task vector of Tauflow's; or, with ``base``, every file or folder that `tauflow import` reads.
@@ -71,14 +71,14 @@ def merge(
 
     Args:
         vectors: one per task, from the same θ₀.
-        method: a name of docs/reference/merging.md; those that need images are not available here.
+        method: a name from docs/reference/merging.md; those that need images are not available here.
         modifiers: modifiers with their options, in this order: ``{"svc": {"floor": 0.2}}``.
         options: options of the method that differ from its defaults.
 
     Raises:
         UserError: a name or an option is wrong, or the vectors do not fit together.
     """
-    steps = [Step(name, given) for name, given in (modifiers or {}).items()]
+    steps = [Step(name, values) for name, values in (modifiers or {}).items()]
     check_steps(Step(method, options), steps)
     return sum_vectors(merge_steps(vectors, Step(method, options), steps))
 
@@ -86,7 +86,7 @@ def merge(
 def evaluate(vector: TaskVector, tasks: Sequence[str], split: Split = "test") -> pd.DataFrame:
     """Return the accuracy of θ₀ + τ on tasks of the study in the current directory, beside zero-shot, in percent.
 
-    Tasks that are not of the study are prepared first. One row per task, and their mean; cells are
+    Tasks outside the study are prepared first. One row per task, and their mean; cells are
     ``54.8 [53.1, 56.4]``, with the 95 % interval over images.
 
     Raises:

@@ -1,7 +1,7 @@
 """Where Python finds `pipeline` and `artifacts`: in a study, beside `tauflow/` in a clone, or in the wheel.
 
-The wheel installs `tauflow` alone, with the files of a study in `tauflow/template/`, so that names which other programs
-use for packages of their own are not in anybody's environment.
+The wheel installs `tauflow` alone, with the files of a study in `tauflow/template/`, so that nobody's environment gets
+packages whose names other programs use for their own.
 """
 
 import json
@@ -39,7 +39,7 @@ def own_root() -> Path:
 
 
 def study_version(directory: Path) -> str | None:
-    """Return the version of Tauflow that a study's code is from; ``None`` if the directory is no study of `init`."""
+    """Return the version of Tauflow that a study's code is from; ``None`` if `init` did not make the directory."""
     try:
         recorded = json.loads((directory / RECORD).read_text(encoding="utf-8"))
         return str(recorded["version"])
@@ -48,7 +48,7 @@ def study_version(directory: Path) -> str | None:
 
 
 def use_library() -> None:
-    """Let Python find the library in the study that the current directory is, and otherwise Tauflow's own.
+    """Let Python find the library in the current directory if that is a study, and otherwise Tauflow's own.
 
     Exits with one line if another package of that name comes first, or if the study is of another version; but not for
     `tauflow upgrade`, which works with Tauflow's own.

@@ -14,6 +14,7 @@ from pipeline.measurements import (
     Recorder,
     Subject,
     parse_measurements,
+    read_frame,
     read_measurements,
     select,
     summary,
@@ -180,6 +181,19 @@ def test_a_later_format_is_refused() -> None:
 def test_task_whose_name_pandas_takes_for_a_missing_number() -> None:
     frame = parse_measurements(TEXT.replace("digits", "NA"), "results")
     assert select(frame, task="NA", scope="task")["benchmark"].tolist() == ["zero_shot", "negation"]
+
+
+@pytest.mark.parametrize("name", ["007", "1e3", "true", "inf", "01", "0", "nan", "null"])
+def test_names_that_look_like_numbers_stay_names(name: str, path: Path) -> None:
+    """Model 007 was read as 7, so that no row of it was found."""
+    rows = [Measurement(name, name, "", name, 0, "merging", "tuned", "task", name, "", "", "accuracy", 0.5)]
+    write_frame(path, to_frame(rows))
+    pd.testing.assert_frame_equal(read_measurements(path), to_frame(rows))
+    points = pd.DataFrame({"first": [name], "second": [name], "error": [0.5], "divergence": [float("nan")]})
+    write_frame(path, points)
+    pd.testing.assert_frame_equal(
+        read_frame(path, ("first", "second")), points.astype({"first": "str", "second": "str"})
+    )
 
 
 def test_tracked_names() -> None:

@@ -26,7 +26,7 @@ TABLES = {
 
 def table(benchmark: str, setting: str, metrics: tuple[str, str]) -> str:
     """A row per paper and paradigm, in Markdown; a dash for what is not published."""
-    published = select(published_results(), benchmark=benchmark, setting=setting)
+    published = select(published_results(), tasks=8, benchmark=benchmark, setting=setting)
     lines = ["| paper | paradigm | " + " | ".join(MODELS) + " |", "|---" * (2 + len(MODELS)) + "|"]
     for paper in [*PAPERS, *RERUNS]:
         of_paper = select(published, paper=paper)
@@ -52,7 +52,7 @@ def test_expected_figures_are_the_published_ones(title: str) -> None:
 
 
 def test_ablation_is_the_published_one() -> None:
-    published = select(published_results(), paper="Jin et al. 2024", model="ViT-B-32")
+    published = select(published_results(), tasks=8, paper="Jin et al. 2024", model="ViT-B-32")
     text = PAGE.read_text(encoding="utf-8")
     for paradigm in ("attention", "attention_bias", "linear", "linear_bias"):
         rows = select(published, paradigm=paradigm)
@@ -73,14 +73,16 @@ def test_commands_compose(tmp_path: Path) -> None:
 
 
 def test_figures_of_merging_are_the_published_ones() -> None:
-    """Every row of a merging method, and FusionBench's sum."""
+    """Every row of a merging method, and FusionBench's sum, by number of tasks."""
     published = select(published_results(), benchmark="addition")
     merged = published.loc[
         published["paradigm"].str.startswith("standard_") | (published["paper"] == "Tang et al. 2024")
     ]
-    text = PAGE.read_text(encoding="utf-8")
     alphas = {"": "1", "val": "chosen on val"}
-    for (paper, method), rows in merged.groupby(["paper", "method"], sort=False):
+    lines = ["| tasks | paper | method | DTD | α | " + " | ".join(MODELS) + " |", "|---" * (5 + len(MODELS)) + "|"]
+    by_tasks = merged.sort_values("tasks", kind="stable")
+    for key, rows in by_tasks.groupby(["tasks", "paper", "method", "dtd"], sort=False):
         (tuned_on,) = set(rows["tuned_on"])
         cells = [cell(select(rows, model=model), ("accuracy", "normalized")) for model in MODELS]
-        assert f"| {paper} | {method} | {alphas.get(tuned_on, tuned_on)} | {' | '.join(cells)} |" in text
+        lines.append("| " + " | ".join([*map(str, key), alphas.get(tuned_on, tuned_on), *cells]) + " |")
+    assert "\n\n" + "\n".join(lines) + "\n\n" in PAGE.read_text(encoding="utf-8")

@@ -2,8 +2,8 @@
 
     .venv/bin/python -m tools.fuzz_tensors --files 10000 --seed 0
 
-What a writer of ours writes, the library must read back bit by bit. Of a file whose header or content was changed, a
-reader of ours must say in one line what is wrong, or return what the library returns. `--only N` tries one file.
+The library must read back, bit for bit, what our writers write. Given a file whose header or content was changed, our
+readers must say in one line what is wrong, or return what the library returns. `--only N` tries one file.
 """
 
 import json
@@ -32,27 +32,27 @@ VALUES: list[Any] = [None, -1, 0, 1, 2**63, 2**64, 1.5, "", *_KINDS, [], [0], [-
 
 
 class BrokenError(Exception):
-    """What must hold does not."""
+    """An invariant does not hold."""
 
 
 def draw_arrays(random: Random, kinds: list[str]) -> Arrays:
     """Return arrays of odd names and shapes."""
-    made = {}
+    arrays = {}
     for name in random.sample(NAMES, random.randint(1, 4)):
         shape = [random.choice((0, 1, 2, 3)) for _ in range(random.randint(0, 3))]
         dtype = np.dtype(random.choice(kinds))
         count = int(np.prod(shape)) * dtype.itemsize
-        made[name] = np.frombuffer(random.randbytes(count), dtype).reshape(shape)
-    return made
+        arrays[name] = np.frombuffer(random.randbytes(count), dtype).reshape(shape)
+    return arrays
 
 
 def write(random: Random, path: Path) -> Arrays:
-    """Write arrays by one of our writers; return them."""
+    """Write arrays with one of our writers; return them."""
     metadata: dict[str, Any] = {name: random.choice(VALUES) for name in random.sample(NAMES, 2)}
     match random.randrange(3):
         case 0:
             arrays = draw_arrays(random, ["<f4", "<f8", "|u1", "<i8", "<i2", "|b1"])
-            # Random bytes are no legal booleans. `np.asarray`: a comparison without dimensions is a scalar.
+            # Random bytes are not valid booleans. `np.asarray`: a comparison without dimensions is a scalar.
             arrays = {name: np.asarray(array != 0) if array.dtype == bool else array for name, array in arrays.items()}
             write_arrays(path, arrays, metadata)
         case 1:
@@ -75,7 +75,7 @@ def by_library(path: Path) -> Arrays:
 
 
 def same(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:
-    """Return whether arrays are equal bit by bit."""
+    """Return whether arrays are equal bit for bit."""
 
     def content(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[object, ...]]:
         return {name: (array.dtype, array.shape, array.tobytes()) for name, array in arrays.items()}
@@ -142,7 +142,7 @@ def fuzz(seed: int, number: int, directory: Path) -> None:
     """Write a file, read it, change it, and read it again.
 
     Raises:
-        BrokenError: what must hold does not.
+        BrokenError: an invariant does not hold.
     """
     random, path = Random(f"{seed} {number}"), directory / "file"
     arrays = write(random, path)
@@ -151,7 +151,7 @@ def fuzz(seed: int, number: int, directory: Path) -> None:
     path.write_bytes(change(random, path.read_bytes()))
     for name, read in READERS.items():
         try:
-            found = read(path)
+            result = read(path)
         except UserError as error:
             if "\n" in str(error):
                 raise BrokenError(f"{name}: more than one line") from error
@@ -161,13 +161,13 @@ def fuzz(seed: int, number: int, directory: Path) -> None:
             expected: Arrays | None = None
             with suppress(Exception):
                 expected = by_library(path)
-            if expected is None or not same(found, expected):
+            if expected is None or not same(result, expected):
                 raise BrokenError(f"{name} reads what the library does not")
 
 
 def main(
-    files: Annotated[int, typer.Option(min=1, help="How many.")] = 10_000,
-    seed: Annotated[int, typer.Option(help="Of all of them.")] = 0,
+    files: Annotated[int, typer.Option(min=1, help="Number of files.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Seed of the random choices.")] = 0,
     only: Annotated[int | None, typer.Option(help="Try only the file of this number.")] = None,
 ) -> None:
     """Fuzz files; exit code 1 at the first for which something does not hold."""

@@ -30,7 +30,7 @@ from artifacts.workspace import program_path
 from tauflow.dvc.guard import HEADER, read_blocks
 from tauflow.dvc.lockfile import outputs, read_lock
 
-# A part of the command line of what is killed; the group has none.
+# Part of the command line of the process to kill; the group has none.
 KINDS = {
     "group": "",
     "dvc": "repro",
@@ -44,7 +44,7 @@ TARGETS = [
     "task_vector@mini-clip-textures-standard",
     "summary",
 ]
-# Seconds after which what still runs counts as running on; an idle tracker waits for 15.
+# Seconds after which a process counts as left running; an idle tracker waits for 15.
 PATIENCE = 60.0
 POLL = 0.02
 DATABASE = "mlflow.db"
@@ -52,7 +52,7 @@ DATABASE = "mlflow.db"
 
 @dataclass(frozen=True)
 class Study:
-    """A directory in which the targets are to be made, and how they must become.
+    """A directory in which the targets are to be made.
 
     root: where it lies; it is made anew from ``start`` each time.
     """
@@ -81,13 +81,13 @@ class Study:
         shutil.copytree(self.start, self.root, symlinks=True, copy_function=_place)
 
     def processes(self) -> list[psutil.Process]:
-        """Return what runs there."""
-        found = []
+        """Return the processes that run there."""
+        running = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 if process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()) == self.root:
-                    found.append(process)
-        return found
+                    running.append(process)
+        return running
 
     def result(self) -> dict[str, str]:
         """Return the entries of ``dvc.lock``, and the hashes of the targets' outputs."""
@@ -121,7 +121,7 @@ def _place(source: str, target: str) -> None:
 
 
 def prepare(directory: Path, targets: Sequence[str]) -> tuple[Study, dict[str, str], float]:
-    """Return a study whose targets are to be made, how they become undisturbed, and the seconds which that takes."""
+    """Return a study whose targets are to be made, the result of an undisturbed run, and the seconds that it takes."""
     source, study = Path.cwd(), Study(directory / "start", directory / "study", targets)
     ignored = shutil.ignore_patterns(".venv", "__pycache__", "runs", ".tauflow", "mlflow*", "output")
     shutil.copytree(source, study.start, symlinks=True, ignore=ignored, copy_function=_place)
@@ -146,7 +146,7 @@ def prepare(directory: Path, targets: Sequence[str]) -> tuple[Study, dict[str, s
 
 
 def kill(study: Study, kind: str, command: Sequence[str], delay: float) -> str:
-    """Start a command and kill something of it after a delay, or as soon as it is there; return what was killed."""
+    """Start a command and kill part of it after a delay, or as soon as that part exists; return what was killed."""
     process = study.begin(command)
     time.sleep(delay)
     if kind == "group":
@@ -205,7 +205,7 @@ def finish(study: Study, expected: dict[str, str]) -> str | None:
 
 
 def kill_all(study: Study, expected: dict[str, str], seconds: float, kills: int, random: Random) -> int:
-    """Kill so many times; print a line for each; return the number of problems."""
+    """Kill a reproduction ``kills`` times, with a line for each; return the number of problems."""
     problems = 0
     for number in range(1, kills + 1):
         kind = list(KINDS)[number % len(KINDS)]
@@ -225,7 +225,7 @@ def kill_all(study: Study, expected: dict[str, str], seconds: float, kills: int,
 
 
 def main(
-    kills: Annotated[int, typer.Argument(min=1, help="How many.")],
+    kills: Annotated[int, typer.Argument(min=1, help="Number of kills.")],
     seed: Annotated[int, typer.Option(help="Of the kinds and moments.")] = 0,
     targets: Annotated[list[str] | None, typer.Option("--target", help="Stages to make; several times.")] = None,
 ) -> None:

@@ -25,7 +25,7 @@ MAX_POLLS = 200
 
 
 class BrokenError(Exception):
-    """What must hold does not."""
+    """An invariant does not hold."""
 
 
 def require(condition: bool, what: str) -> None:
@@ -36,7 +36,7 @@ def require(condition: bool, what: str) -> None:
 
 @dataclass
 class Chance:
-    """What goes wrong, each with a probability."""
+    """The probabilities of what can go wrong."""
 
     dies: float
     fails: float
@@ -46,7 +46,7 @@ class Chance:
 
     @classmethod
     def draw(cls, random: Random) -> "Chance":
-        """Return a world in which some things go wrong often and others never."""
+        """Return probabilities at which some things go wrong often and others never."""
         dies, fails, twice = (random.choice((0.0, 0.1, 0.6)) for _ in range(3))
         return cls(dies, fails, twice, interrupted=random.choice((0.0, 0.02)), slow=0.2)
 
@@ -83,7 +83,7 @@ class World:
         self._answer(*self._attempts(job.name))
 
     def _attempts(self, name: str) -> tuple[str, float, JobResult]:
-        """Let workers try a job as Ray does; return when and what is answered."""
+        """Let workers try a job as Ray does; return its name, and the time and content of the answer."""
         when = self.now
         for _ in range(RETRIES + 1):
             if name in self.done:  # an attempt ended well after its worker had died
@@ -153,7 +153,7 @@ def simulate(seed: int, number: int) -> None:
     """Run one schedule, and the same command again.
 
     Raises:
-        BrokenError: what must hold does not.
+        BrokenError: an invariant does not hold.
     """
     random = Random(f"{seed} {number}")
     jobs, slots, gpu_slots = draw_jobs(random), random.randint(1, 4), random.choice((1, 2, sys.maxsize))
@@ -188,8 +188,8 @@ def _check(world: World, queue: Queue, interrupted: bool) -> None:
 
 
 def main(
-    schedules: Annotated[int, typer.Option(min=1, help="How many.")] = 100_000,
-    seed: Annotated[int, typer.Option(help="Of all of them.")] = 0,
+    schedules: Annotated[int, typer.Option(min=1, help="Number of schedules.")] = 100_000,
+    seed: Annotated[int, typer.Option(help="Seed of the random choices.")] = 0,
     only: Annotated[int | None, typer.Option(help="Run only the schedule of this number.")] = None,
 ) -> None:
     """Simulate schedules; exit code 1 at the first in which something does not hold."""

@@ -139,9 +139,9 @@ def _show(suite: str, trials: Sequence[Trial]) -> None:
     numbers = [name for name, field in Trial.model_fields.items() if field.annotation is float]
     table = Table("paradigm", "overrides", *numbers, title=f"{suite}, val; the choice in bold")
     for paradigm, group in itertools.groupby(trials, key=lambda trial: trial.paradigm):
-        of_paradigm = list(group)
-        for trial in of_paradigm:
-            style = "bold" if trial == choose(of_paradigm) else None
+        members = list(group)
+        for trial in members:
+            style = "bold" if trial == choose(members) else None
             table.add_row(paradigm, trial.overrides, *(f"{getattr(trial, name):.3f}" for name in numbers), style=style)
     Console(width=180).print(table)
 

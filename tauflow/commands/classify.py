@@ -1,4 +1,4 @@
-"""``tauflow classify``: pictures, by an edited model."""
+"""``tauflow classify``: classify pictures with an edited model."""
 
 from pathlib import Path
 from typing import Annotated
@@ -56,9 +56,9 @@ def classify(
         if vector is None:
             edited = chosen_edit("classify", parameters, edit, whole_sum, model, paradigm)
             source: Edited | Path = edited
-            named, tasks = f"{edit_text(edited.edit)} of {edited.model}, {edited.paradigm}", list(edited.edit)
+            label, tasks = f"{edit_text(edited.edit)} of {edited.model}, {edited.paradigm}", list(edited.edit)
         else:
-            source, named, tasks = vector, str(vector), []
+            source, label, tasks = vector, str(vector), []
         prompts = _prompts(classes, template, task)
         task = _task(task, tasks, parameters.derived.datasets) if prompts is None else None
 
@@ -68,7 +68,7 @@ def classify(
         opened = open_edited(parameters, source)
         head = opened.head(task) if task else opened.head_of(*(prompts or ([], "")))
         table = predictions_frame(files, head.classes, classify_pictures(opened, head, files), top)
-        emit(table, f"{named}, classes of {task or '--classes'}: probability in %", form, out)
+        emit(table, f"{label}, classes of {task or '--classes'}: probability in %", form, out)
 
 
 def _prompts(classes: str | None, template: str | None, task: str | None) -> tuple[list[str], str] | None:
@@ -79,7 +79,7 @@ def _prompts(classes: str | None, template: str | None, task: str | None) -> tup
     """
     if classes is None:
         if template is not None:
-            raise UserError("--template: is the prompt of --classes; name those as well")
+            raise UserError("--template: needs --classes, whose prompt it is")
         return None
     if task is not None:
         raise UserError("classify: --task and --classes both name the classes; leave one out")
@@ -93,10 +93,10 @@ def _prompts(classes: str | None, template: str | None, task: str | None) -> tup
 
 
 def _task(task: str | None, edited: list[str], legal: list[str]) -> str:
-    """Return the task whose classes are meant: the named one, or the only one of the edit.
+    """Return the task whose classes to predict: the named one, or the edit's only one.
 
     Raises:
-        UserError: it is unknown, or several tasks are edited.
+        UserError: the task is unknown, or neither the option nor the edit determines it.
     """
     if task is None and len(edited) != 1:
         raise UserError(f"classify: the classes are not determined; give --task {legal[0]} or --classes NAME,...")

@@ -51,7 +51,7 @@ def compare(
             params = checked_parameters()
             results = read_headlines(params)
             frame, notes = compare_with_literature(results, params.models, params.tasks, params.control)
-            title = "Published: means over the eight tasks, in %"
+            title = "Published: means over 8, 14 or 20 tasks, in %"
         else:
             from tauflow.comparing.side_by_side import compare_paradigms
 

@@ -38,11 +38,11 @@ def datasets(incomplete: str) -> list[str]:
 
 
 def task_list(incomplete: str) -> list[str]:
-    """Complete the last of comma-separated tasks and control: ``icons,si`` → ``icons,signs``."""
+    """Complete the last name in a comma-separated list of tasks and the control: ``icons,si`` → ``icons,signs``."""
     chosen, comma, last = incomplete.rpartition(",")
     datasets = _parameters().get("derived", {}).get("datasets", [])
-    named = datasets if comma else ["all", *datasets]
-    return [f"{chosen}{comma}{name}" for name in _starting(last, named) if name not in chosen.split(",")]
+    choices = datasets if comma else ["all", *datasets]
+    return [f"{chosen}{comma}{name}" for name in _starting(last, choices) if name not in chosen.split(",")]
 
 
 def edit(incomplete: str) -> list[str]:

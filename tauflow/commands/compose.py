@@ -45,4 +45,4 @@ def _show(parameters: "Parameters") -> None:
     }
     for name, value in rows.items():
         print(textwrap.fill(value, _WIDTH, initial_indent=f"  {name:12} ", subsequent_indent=" " * 15))
-    print("Next: `tauflow plan` shows what of it is there, `tauflow repro summary` runs up to the table.")
+    print("Next: `tauflow plan` shows which of them are up to date, `tauflow repro summary` runs up to the table.")

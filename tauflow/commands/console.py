@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def checked_parameters() -> "Parameters":
-    """Return ``params.yaml``; exit with one line and code 1 if it is wrong. ``dvc.lock`` is mended if a kill cut it."""
+    """Return the parameters of ``params.yaml``; exit with one line and code 1 if they are wrong.
+
+    A ``dvc.lock`` that a kill cut off is repaired first.
+    """
     from pipeline.config import LegalNames, load_parameters
     from pipeline.models import model_names
     from pipeline.tasks import task_names
@@ -33,7 +36,7 @@ def checked_parameters() -> "Parameters":
 
 
 def check_merging_methods(parameters: "Parameters") -> None:
-    """Check the options of merging methods, which no schema knows; exit with one line and code 1 if one is wrong."""
+    """Check the options of merging methods, which no schema covers; exit with one line and code 1 if one is wrong."""
     from pipeline.analysis.merging_grid import check_methods  # imports torch
 
     with one_line_errors():

@@ -7,8 +7,8 @@ from tauflow.commands.output import Format, FormatOption, OutOption, WideOption,
 def dag(form: FormatOption = Format.table, out: OutOption = None, wide: WideOption = False) -> None:
     """Show the stages of this study by kind: how many instances, how many of them stale, and what they need.
 
-    Of the needed kinds it names those that nothing else between them needs already. `tauflow plan` says why a stage is
-    stale, and `dvc stage list` names every instance.
+    Kinds that another needed kind needs already are left out. `tauflow plan` says why a stage is stale, and
+    `dvc stage list` names every instance.
     """
     import pandas as pd
 
@@ -16,7 +16,7 @@ def dag(form: FormatOption = Format.table, out: OutOption = None, wide: WideOpti
     with one_line_errors():
         from tauflow.planning.kinds import kinds  # imports a good part of DVC
 
-        found = kinds()
+        stage_kinds = kinds()
         rows = [
             {
                 "stage": kind.name,
@@ -24,8 +24,8 @@ def dag(form: FormatOption = Format.table, out: OutOption = None, wide: WideOpti
                 "stale": str(kind.stale or ""),
                 "needs": ", ".join(kind.needs),
             }
-            for kind in found
+            for kind in stage_kinds
         ]
-        total, stale = sum(kind.instances for kind in found), sum(kind.stale for kind in found)
-        title = f"Suite {parameters.suite}: {total} stages of {len(found)} kinds, {stale} stale"
+        total, stale = sum(kind.instances for kind in stage_kinds), sum(kind.stale for kind in stage_kinds)
+        title = f"Suite {parameters.suite}: {total} stages of {len(stage_kinds)} kinds, {stale} stale"
         emit(pd.DataFrame(rows), title, form, out, wide=wide)

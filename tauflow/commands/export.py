@@ -30,8 +30,8 @@ def export(
 ) -> None:
     """Export a CLIP with an edited image encoder, its text tower and a model card that says how it was made.
 
-    In tangent space an edit is no set of weights: for open_clip the folder then holds θ₀ and the tangent, and the card
-    the lines that run them (docs/checkpoints.md).
+    In tangent space an edit is not a set of weights: for open_clip the folder then holds θ₀ and the tangent, and the
+    card the lines that run them (docs/checkpoints.md).
 
     For example: `tauflow export --edit icons=0.4,signs=-0.2 --format huggingface --out edited`.
     """

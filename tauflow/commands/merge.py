@@ -105,8 +105,8 @@ def chosen_steps(method: str, options: Sequence[str], modifiers: Sequence[str]) 
 
     after = []
     for text in modifiers:
-        name, _, given = text.partition(":")
-        after.append(Step(name, _values("--modifier", given.split(",") if given else [])))
+        name, _, options_text = text.partition(":")
+        after.append(Step(name, _values("--modifier", options_text.split(",") if options_text else [])))
     return Step(method, _values("--option", options)), after
 
 

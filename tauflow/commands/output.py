@@ -39,7 +39,7 @@ class Format(StrEnum):
     latex = "latex"
 
 
-# Files that no table replaces.
+# Files that a table must not replace.
 _KEPT = ("params.yaml", "dvc.yaml", "dvc.lock")
 
 FormatOption = Annotated[
@@ -102,8 +102,8 @@ def emit(
 def fit(frame: "pd.DataFrame", console: Console, optional: Sequence[str] = ()) -> tuple["pd.DataFrame", list[str]]:
     """Return a table that fits a terminal without a broken cell, and what it leaves out.
 
-    First intervals become half-widths, ``83.4 ± 0.8`` for ``83.4 [82.6, 84.2]``; then optional columns go, those that
-    say the same in every row before the others.
+    First intervals become half-widths, ``83.4 ± 0.8`` for ``83.4 [82.6, 84.2]``; then optional columns go, those with
+    one value in every row first.
     """
     if _fits(frame, console):
         return frame, []

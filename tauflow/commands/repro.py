@@ -22,7 +22,7 @@ from tauflow.tracking.tracker import track as track_journals
 if TYPE_CHECKING:
     from pipeline.config import Parameters
 
-# Options with which `dvc repro` runs nothing, and those with which it says or asks for what no view shows.
+# Options with which `dvc repro` runs nothing, and those whose output or questions no view shows.
 _IDLE = ("-h", "--help", "--dry")
 _OWN_WORDS = (*_IDLE, "-v", "-q", "--quiet", "-i", "--interactive")
 # Exit code after Ctrl-C.
@@ -130,7 +130,7 @@ def _finished(arguments: Sequence[str], started: float) -> set[Path]:
 
 
 def _show_table(parameters: "Parameters") -> None:
-    """Print the summary: fitted to a terminal, and as its file holds it elsewhere."""
+    """Print the summary, fitted to a terminal; elsewhere, print its file as it is."""
     if not sys.stdout.isatty():
         print(SUMMARY.read_text(encoding="utf-8"))
         return

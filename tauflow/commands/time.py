@@ -22,8 +22,8 @@ def time(
 ) -> None:
     """Show where the time of a study went: of each stage, of imports, of DVC, of the tracker.
 
-    Wall and CPU seconds of the stages of params.yaml, each as it ran last on this machine, also while others run. *own*
-    is a stage's work, *imports* the start of its process, *DVC* what passes between two stages.
+    Wall and CPU seconds of the stages of params.yaml, each from its last run on this machine, even while others run.
+    *own* is a stage's work, *imports* the start of its process, *DVC* what passes between two stages.
     """
     parameters = checked_parameters()
     with one_line_errors():

@@ -103,7 +103,7 @@ def name(row: Mapping[Any, Any]) -> str:
 
 
 def _depends(row: Mapping[Any, Any], choice: Mapping[Any, Any]) -> bool:
-    """Return whether a number is of an edit whose coefficient was chosen there."""
+    """Return whether a number is that of an edit that uses the chosen coefficient."""
     # A difference is between two paradigms, or between two merging methods of one.
     axis = "method" if row["method"] else "paradigm"
     compared = (row[axis], str(row["metric"]).partition("_minus_")[2])

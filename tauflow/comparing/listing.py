@@ -24,7 +24,7 @@ HEADLINE_COLUMNS = {
     "negation: target": "target",
     "negation: control": "control",
 }
-# Sections with an entry per task, recipe or paradigm: what is in them on one side only follows from what was chosen.
+# Sections with an entry per task, recipe or paradigm: an entry on one side only follows from a choice.
 _CHOSEN_BY_NAME = ("recipe", "schedule", "paradigm", "imported", "epochs")
 # Entries that a suite decides.
 _OF_A_SUITE = ("tasks", "control", "epochs", "prepare", "schedule", "finetune")
@@ -41,7 +41,7 @@ class Listing:
 
 
 def list_experiments(every_commit: bool, whole: bool) -> Listing:
-    """Return the experiments that DVC has of the current commit, below that commit and the working tree.
+    """List DVC's experiments of the current commit, after the commit itself and the working tree.
 
     Args:
         every_commit: also the experiments of other commits.
@@ -80,14 +80,14 @@ def parameter_changes(before: Mapping[str, Any], now: Mapping[str, Any], shown: 
         shown: how many to list; ``None`` for all.
     """
     suite = before.get("suite") != now.get("suite")
-    found = []
+    choices = []
     for key, old, new in changes(before, now):
         section = key.partition(".")[0]
         follows = section in _CHOSEN_BY_NAME and (old is None or new is None) and key.count(".") == 1
         if section != "derived" and not follows and not (suite and section in _OF_A_SUITE):
-            found.append((key, new))
-    found.sort(key=lambda change: change[0].count("."))  # whole entries say more than details of a section
-    texts = [f"{key}={_value(new)}" for key, new in found]
+            choices.append((key, new))
+    choices.sort(key=lambda change: change[0].count("."))  # whole entries say more than details of a section
+    texts = [f"{key}={_value(new)}" for key, new in choices]
     more = [f"{len(texts) - shown} more"] if shown is not None and len(texts) > shown else []
     return [*texts[:shown], *more]
 
@@ -110,10 +110,10 @@ def _working_tree() -> dict[str, None]:
 def _experiments(every_commit: bool) -> dict[str, str]:
     try:
         with Repo() as repo:
-            found: Sequence[Sequence[tuple[str, str]]] = list(repo.experiments.ls(all_commits=every_commit).values())
+            groups: Sequence[Sequence[tuple[str, str]]] = list(repo.experiments.ls(all_commits=every_commit).values())
     except DvcException as error:
         raise UserError(f"experiments: {one_line(error)}") from None
-    return {name: revision for pairs in found for name, revision in sorted(pairs)}
+    return {name: revision for pairs in groups for name, revision in sorted(pairs)}
 
 
 def _numbers(name: str, revision: str | None, whole: bool) -> Iterator[dict[str, str]]:

@@ -11,7 +11,9 @@ from tauflow.comparing.side_by_side import model_table
 def compare_with_literature(
     results: pd.DataFrame, models: Sequence[str], tasks: Sequence[str], control: str
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Return published means over tasks, and ours where comparable, one row per model, paradigm and paper.
+    """Return published means over tasks, and ours where comparable, one row per tasks, model, paradigm and paper.
+
+    Ours and the figures for as many tasks come first, and those for other numbers of tasks after all of them.
 
     Args:
         results: ours, the measurements that the summary shows.
@@ -28,14 +30,16 @@ def compare_with_literature(
     published = published_results()
     reasons = {model: why_not_comparable(model, tasks, control, published) for model in models}
     comparable = [model for model, reason in reasons.items() if not reason]
-    ours = [_ours(results, model, control) for model in comparable]
+    ours = [_ours(results, model, tasks, control) for model in comparable]
     rows = pd.concat([*ours, published_rows(published)], ignore_index=True).fillna("")
-    rows["order"] = rows.groupby(["model", "paradigm"], sort=False).ngroup()
-    table = rows.sort_values("order", kind="stable").drop(columns="order")
+    groups = {"size": ["tasks"], "group": ["model", "paradigm"]}  # in the order of their first appearance
+    order = {name: rows.groupby(keys, sort=False).ngroup() for name, keys in groups.items()}
+    table = rows.assign(**order).sort_values(list(order), kind="stable").drop(columns=list(order))
     return table, [f"{model}: {reason}" for model, reason in reasons.items() if reason]
 
 
-def _ours(results: pd.DataFrame, model: str, control: str) -> pd.DataFrame:
+def _ours(results: pd.DataFrame, model: str, tasks: Sequence[str], control: str) -> pd.DataFrame:
     table = model_table(results, model, control, OURS).drop(columns="α")
-    table.insert(2, "paper", OURS)
+    table.insert(0, "tasks", str(len(tasks)))
+    table.insert(3, "paper", OURS)
     return table

@@ -127,7 +127,7 @@ def names_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def names_in(results: pd.DataFrame) -> dict[str, Any]:
-    """Return the names in a table without an identity: all that name its study, except the suite."""
+    """Return the entries that name a study, except the suite, as the rows of a table have them."""
     evaluated = select(results, benchmark="single_task")
     tasks = list(dict.fromkeys(select(evaluated, scope="task")["task"]))
     zero_shot = dict.fromkeys(select(results, benchmark="zero_shot", scope="task")["task"])

@@ -22,9 +22,9 @@ from tauflow.dvc.changes import changes
 
 
 def collect(names: Sequence[str], report: Callable[[str], None]) -> list[int]:
-    """Write the headline results of experiments to ``reports/seeds/<seed>.csv``, and remove other seeds' from there.
+    """Write the headline results of experiments to ``reports/seeds/<seed>.csv``, and remove those of other seeds.
 
-    Results of merging methods follow them if all seeds have them.
+    Results of merging methods are appended if all seeds have them.
 
     Args:
         names: experiments, revisions, or ``workspace``; if empty, all experiments of the current commit that fit,
@@ -39,13 +39,13 @@ def collect(names: Sequence[str], report: Callable[[str], None]) -> list[int]:
         UserError: an experiment is unknown or unreadable, or differs from ``params.yaml`` in more than the seed; or two
             have different results for one seed, or different rows. Nothing is written.
     """
-    found = revisions(names)
-    experiments = _fitting(found, bool(names), report)
+    commits = revisions(names)
+    experiments = _fitting(commits, bool(names), report)
     tables = {seed: _same(seed, experiments) for seed in sorted({experiment.seed for experiment in experiments})}
     if not tables:
         raise UserError("there are no results to collect; run `dvc exp run --queue -S seed=0,1,2`, `dvc queue start`")
     results = {seed: experiment.table for seed, experiment in tables.items()}
-    merged = {seed: read_merging(experiment, found[experiment.name]) for seed, experiment in tables.items()}
+    merged = {seed: read_merging(experiment, commits[experiment.name]) for seed, experiment in tables.items()}
     present = {seed: table for seed, table in merged.items() if table is not None}
     if len(present) == len(results):
         results = {seed: pd.concat([table, present[seed]], ignore_index=True) for seed, table in results.items()}
@@ -62,11 +62,11 @@ def collect(names: Sequence[str], report: Callable[[str], None]) -> list[int]:
     return list(tables)
 
 
-def _fitting(found: Mapping[str, str | None], named: bool, report: Callable[[str], None]) -> list[Experiment]:
+def _fitting(commits: Mapping[str, str | None], named: bool, report: Callable[[str], None]) -> list[Experiment]:
     """Return the experiments whose parameters differ only in the seed; others are an error if they were named."""
     reference = read_parameters(WORKSPACE, None)
     experiments = []
-    for name, revision in found.items():
+    for name, revision in commits.items():
         try:
             experiment = read_experiment(name, revision)
             _check_parameters(experiment, reference)

@@ -1,1 +1,1 @@
-"""DVC's files: composing ``params.yaml``, reading ``dvc.lock``."""
+"""DVC: compose ``params.yaml``, run ``dvc repro``, read, write and guard ``dvc.lock``, check results against it."""

@@ -1,7 +1,7 @@
-"""Guard ``dvc.lock``, which plain DVC rewrites in place: a kill meanwhile leaves an empty or a cut file.
+"""Guard ``dvc.lock``, which plain DVC rewrites in place: a kill during that leaves a file that is empty or cut off.
 
-A cut file is often valid YAML with fewer entries, and DVC believes it. So a copy of the last whole file is kept, and
-what a kill has cut off is restored from it. Commands of Tauflow that write the file replace it at once.
+A cut file is often valid YAML with fewer entries, and DVC accepts it. So a copy of the last whole file is kept, and
+what a kill has cut off is restored from it. Commands of Tauflow that write the file replace it atomically.
 """
 
 import re
@@ -31,7 +31,7 @@ def guard_lock(root: Path) -> None:
     """Keep a copy of ``dvc.lock``, or restore what a kill during DVC's rewriting has cut off, and say so on stderr.
 
     A missing file is left missing, and its copy goes: a kill leaves at least an empty file, so somebody has deleted it.
-    The same holds for a file that git has with this content, and for one whose entries are others than the copy's.
+    A file that equals git's, or whose entries are others than the copy's, is also left as it is, and becomes the copy.
     A running DVC that holds the repository's lock may be writing the file; then nothing is done.
     """
     lock, copy = root / LOCK, root / COPY
@@ -56,7 +56,7 @@ def _restore(root: Path) -> None:
             write_text(copy, text)
         return
     left = _blocks(text)
-    if left:  # whose last entry need not be whole
+    if left:  # the last entry may be incomplete
         left.popitem()
     source = next((source for source, whole in wholes.items() if whole and _agree(left, whole)), None)
     whole = wholes[source] if source else {}
@@ -112,7 +112,7 @@ def _blocks(text: str) -> Blocks:
 
 
 def _is_cut(text: str, whole: Mapping[str, str]) -> bool:
-    """Return whether a file is one that DVC did not finish.
+    """Return whether DVC did not finish writing a file.
 
     Args:
         text: the file.
@@ -120,7 +120,7 @@ def _is_cut(text: str, whole: Mapping[str, str]) -> bool:
     """
     if "\0" in text or not text.strip() or HEADER.startswith(text):
         return True
-    if not text.startswith(HEADER):  # another form, or the marks of a merge: not DVC's writing
+    if not text.startswith(HEADER):  # another format, or conflict markers: not written by DVC
         return False
     blocks = _blocks(text)
     if not _is_complete(blocks, text):
@@ -156,7 +156,7 @@ def _agree(left: Mapping[str, str], whole: Mapping[str, str]) -> bool:
 @contextmanager
 def _repository_lock(root: Path) -> Iterator[bool]:
     """Hold DVC's lock of the repository in the block, unless another process does; yield whether it is held."""
-    import zc.lockfile  # which DVC locks with
+    import zc.lockfile  # DVC locks with this
 
     path = root / ".dvc" / "tmp" / "lock"
     if not path.parent.parent.is_dir():
@@ -175,7 +175,7 @@ def _repository_lock(root: Path) -> Iterator[bool]:
 
 
 def replace_files() -> None:
-    """Make DVC, in this process, replace ``dvc.lock`` and ``dvc.yaml`` at once instead of rewriting them in place."""
+    """Make DVC replace ``dvc.lock`` and ``dvc.yaml`` atomically in this process, instead of rewriting them in place."""
     from dvc import dvcfile
 
     dvcfile.modify_yaml = _modify_yaml

@@ -1,7 +1,7 @@
-"""Whether stages ran on the inputs that dvc.lock and the definitions hold now: dvc.lock has the hashes of both.
+"""Check whether stages ran on their present inputs, by the hashes of inputs and outputs in dvc.lock.
 
-A definition that changed, or a training that ran again, leaves results behind that are older than their inputs, if the
-evaluation was not reached. dvc.lock and what git keeps suffice, so that a fresh clone and a commit are judged as well.
+After a definition has changed or a training has run again, results are older than their inputs until the evaluation
+has run too. dvc.lock and git suffice to tell, so a fresh clone or a commit can be judged as well.
 """
 
 import hashlib
@@ -24,12 +24,12 @@ _DEFINITIONS = "pipeline/definitions/"
 _IMPORTED = "data/imported/"
 # The table of headlines does not wait for these stages.
 _LATER = {*(table.stage for table in TABLES if not table.headline), "report"}
-# Maximum number of other studies' files in a directory of which every combination is tried.
+# Maximum number of other studies' files in a directory; every combination of them is tried.
 _MAX_OTHERS = 12
 
 
 def check_table(params: Parameters, revision: str | None, table: Path, content: str, where: str, remedy: str) -> None:
-    """Check that a table of headlines is the one that dvc.lock records, of the present inputs of a study.
+    """Check that a table of headlines is the one that dvc.lock records, made from a study's present inputs.
 
     Args:
         params: the parameters of the study.
@@ -40,7 +40,7 @@ def check_table(params: Parameters, revision: str | None, table: Path, content: 
         remedy: what to do, for the message.
 
     Raises:
-        UserError: it is older than its inputs, or another one.
+        UserError: it is older than its inputs, or not the recorded one.
     """
     lineage = Lineage.of_study(params, revision)
     older = next(lineage.changed(lineage.headline_stages), None)
@@ -86,7 +86,7 @@ class Lineage:
         return [name for name, stage in self.stages.items() if stage not in _LATER]
 
     def changed(self, names: Collection[str]) -> Iterator[tuple[str, str]]:
-        """Yield stage instance and path of each input that is another now than the one it ran on."""
+        """Yield the stage instance and path of each input that differs now from the one it ran on."""
         for name in names:
             for dependency in self.lock.get(name, {}).get("deps", []):
                 path, recorded = dependency["path"], dependency.get("md5")
@@ -118,12 +118,12 @@ class Lineage:
     def _holds_current(self, directory: str, recorded: str | None) -> bool:
         """Return whether a directory of several stages' outputs can have had this hash with the study's present ones.
 
-        What other studies left in it is part of the hash. If that cannot be known, the answer is yes.
+        The hash covers what other studies left in it. If that cannot be determined, the answer is yes.
         """
         own = _below(directory, self._outputs)
         others = _below(directory, self._others)
         if not own:
-            return True  # of no stage
+            return True  # no stage of the study writes here
         files, left = self._files(own), [self._files({path: md5}) for path, md5 in others.items()]
         if files is None or None in left or len(left) > _MAX_OTHERS:
             return True
@@ -163,7 +163,7 @@ def _below(directory: str, hashes: Mapping[str, str]) -> dict[str, str]:
 
 
 def _dvc_md5(path: str) -> str | None:
-    """Return DVC's hash of what is there now."""
+    """Return DVC's hash of the present content of a path."""
     from dvc.dependency.base import Dependency
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
@@ -185,7 +185,7 @@ def _definition_md5(path: str, revision: str | None) -> str | None:
 
 
 def _working_files(path: str) -> dict[str, bytes]:
-    """Return contents by path below ``path``; a file's own is ``""``."""
+    """Return contents by path below ``path``; a file itself has the key ``""``."""
     root = Path(path)
     if root.is_file():
         return {"": root.read_bytes()}

@@ -1,12 +1,12 @@
 """Write entries of ``dvc.lock`` without parsing the whole file.
 
-For every stage that ends, DVC parses the lock and writes all of it again, with a parser and an emitter in Python: of
+For every stage that ends, DVC parses the lock and writes all of it again, with a parser and an emitter in Python: with
 400 stages this takes longer than most stages do. In a process that called :func:`install`, an entry is written as DVC
 writes it and takes the place of the old one in the text. The file has the same bytes, and is replaced atomically.
 
 This holds for a text that DVC would write back unchanged. Whether it would is checked by doing so, once: the hash of
-the last text that passed is kept, and an entry that passes leaves a text that does. Any other text, with comments of a
-user's for example, is written by DVC's own functions.
+the last text that passed is kept, and an entry that passes leaves a text that does. Any other text, such as one with a
+user's comments, is written by DVC's own functions.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from dvc.stage import PipelineStage
 
-logger = logging.getLogger(f"dvc.{__name__}")  # below DVC's, which alone has handlers
+logger = logging.getLogger(f"dvc.{__name__}")  # below DVC's logger, which has the handlers
 
 # Holds the SHA-256 of the last text that DVC would write back unchanged.
 FORM = Path(".tauflow", "lock-form")
@@ -39,7 +39,7 @@ _UNSUPPORTED = re.compile(r"(^|\s)#|[:-] [&*]|^\S", re.MULTILINE)
 
 
 def install() -> None:
-    """Let DVC write its locks in this process by this module."""
+    """Make DVC write its locks through this module, in this process."""
     setattr(Lockfile, Lockfile.dump_stages.__name__, _dump_stages)
 
 
@@ -48,7 +48,7 @@ def _dump_stages(lockfile: Lockfile, stages: "Sequence[PipelineStage]", **option
     if not stages:
         return
     entries = {name: entry for stage in stages for name, entry in to_lockfile(stage, **options).items()}
-    path = Path(lockfile.path).resolve()  # of a symbolic link, the file
+    path = Path(lockfile.path).resolve()  # the file behind a symbolic link
     before = path.read_text(encoding="utf-8") if path.exists() else ""
     form = path.parent / FORM
     after = updated(before, entries, str(path), form)
@@ -109,7 +109,7 @@ def _is_known(text: str, form: Path) -> bool:
 
 
 def _is_stable(text: str, name: str) -> bool:
-    """Return whether DVC would write a text back unchanged; this takes DVC's time."""
+    """Return whether DVC would write a text back unchanged; this takes as long as DVC's own writing."""
     return text.startswith(HEADER) and dumps_yaml(parse_yaml_for_update(text, name)) == text
 
 

@@ -11,7 +11,7 @@ from pipeline.errors import UserError
 # A stage instance's command, dependencies, parameters and outputs.
 Entry = dict[str, Any]
 
-# Texts of a file's entry, and what stands for one that may be missing.
+# String fields of a file's entry; an optional one has a default.
 _FILE = {"path": None, "md5": ""}
 
 # DVC writes the file in place: the age from which it counts as complete, and the maximum wait.

@@ -1,7 +1,7 @@
 """``dvc repro`` with a fast writer of the lock: ``python -m tauflow.dvc.repro [ARGUMENT]...``.
 
-With ``TAUFLOW_EVENTS``, the number of an open file, it writes there what DVC does, a line of JSON each
-(:class:`Event`), and prints DVC's warnings and errors only.
+With ``TAUFLOW_EVENTS``, the descriptor of an open file, it writes what DVC does to that file, one line of JSON per
+:class:`Event`, and prints only DVC's warnings and errors.
 """
 
 import json
@@ -23,9 +23,9 @@ from tauflow.dvc.command import run_dvc
 if TYPE_CHECKING:
     from dvc.stage import Stage
 
-# The variable with the number of the file.
+# Environment variable with the descriptor of the file.
 EVENTS = "TAUFLOW_EVENTS"
-# The signal at which no other stage starts. DVC ignores Ctrl-C while a stage runs, which may end well nevertheless.
+# The signal after which no further stage starts. DVC ignores Ctrl-C while a stage runs, which may still succeed.
 STOP = signal.SIGUSR1
 
 
@@ -64,7 +64,7 @@ _LOGGED = {
 class Reporter(logging.Handler):
     """Write events about the stages of a reproduction.
 
-    DVC logs when a stage starts; its list of stages and their ends come from its function that goes through them.
+    DVC logs when a stage starts; the list of stages and their ends come from DVC's function that loops over them.
     """
 
     def __init__(self, file: TextIO) -> None:

@@ -1,7 +1,7 @@
-"""Check that files are those of the study: their bytes by ``dvc.lock``, and whose they are by their own metadata.
+"""Check that files belong to the study: their bytes against ``dvc.lock``, their origin by their own metadata.
 
-DVC tells a changed file by its time and size. A stage must not make a number from one that was damaged behind these, or
-from a valid file of another task, model or recipe that lies in its place.
+DVC recognises a changed file by its time and size. A stage must not compute a number from a file that is damaged but
+keeps both, or from a valid file of another task, model or recipe in its place.
 """
 
 import csv
@@ -19,12 +19,12 @@ from tauflow.dvc.guard import LOCK, read_blocks
 
 # Larger files are safetensors, which carry their own hash, or originals, whose record holds theirs.
 MAX_BYTES = 10_000_000
-# DVC's cache, where it is by default: to ask DVC would cost each stage its import.
+# DVC's cache in its default place: asking DVC would cost each stage its import.
 _CACHE = Path(".dvc", "cache", "files", "md5")
 _OUTPUT = re.compile(
     r"^    - path: (?P<path>.+)\n(?:      hash: md5\n)?      md5: (?P<md5>[0-9a-f]{32}(?:\.dir)?)\n", re.M
 )
-# Places of files and the metadata that must agree with them; those of correctness of earlier versions lack some.
+# Paths of files, whose metadata must agree with them; correctness files of earlier versions lack some metadata.
 # Imported vectors are checked by the stage that reads them, which says to import them again.
 _PLACES = [
     re.compile(pattern)
@@ -51,7 +51,7 @@ def check_inputs(paths: Iterable[Path], makers: Iterable[str]) -> None:
         makers: the stage instances whose outputs they can be; ``dvc.lock`` keeps those of other studies too.
 
     Raises:
-        UserError: the first whose bytes are not those that ``dvc.lock`` records, or that is another's.
+        UserError: a file's bytes are not those that ``dvc.lock`` records, or it belongs to another task, model …
     """
     recorded, files = recorded_files(makers), list(filter(Path.is_file, _files(paths)))
     for path in files:
@@ -83,9 +83,9 @@ def directory_md5(hashes: Mapping[str, str]) -> str:
 
 
 def recorded_files(makers: Iterable[str]) -> dict[str, str]:
-    """Return the MD5 of each output of these stage instances by path, by ``dvc.lock``.
+    """Return the MD5 that ``dvc.lock`` records for each output of these stage instances, by path.
 
-    Of a directory, they are those of its files, by DVC's cache; its own, if the cache does not list them.
+    For a directory, these are the hashes of its files, from DVC's cache, or its own if the cache does not list them.
     """
     blocks = read_blocks(Path())
     hashes = {}
@@ -110,12 +110,12 @@ def directory_files(md5: str, cache: Path = _CACHE) -> dict[str, str] | None:
 
 
 def check_origin(path: Path) -> None:
-    """Check that a file is that of the task, model, recipe … whose place it lies in.
+    """Check that a file belongs to the task, model, recipe … that its path names.
 
     A file that cannot be read passes: its reader says what is wrong with it.
 
     Raises:
-        UserError: it is another's.
+        UserError: it belongs to another one.
     """
     expected = _place(path, _PLACES)
     origin = (_origin(path) if expected else None) or {}
@@ -134,7 +134,7 @@ def check_origin(path: Path) -> None:
 
 
 def _place(path: Path, places: Iterable[re.Pattern[str]]) -> dict[str, str]:
-    """Return whose place a path is: the model, task … in it."""
+    """Return the model, task … that a path names."""
     matches = (place.fullmatch(path.as_posix()) for place in places)
     return next((match.groupdict() for match in matches if match), {})
 

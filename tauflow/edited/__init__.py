@@ -1,1 +1,1 @@
-"""Evaluate, register and export an edited model; inspect its task vectors."""
+"""Edited models: evaluate, classify, export, push and register them; import, inspect and merge task vectors."""

@@ -30,7 +30,7 @@ from tauflow.edited.finite_space import FiniteSpace
 
 
 def find_pictures(paths: Sequence[Path]) -> list[Path]:
-    """Return the named files and, of every named folder, the image files below it, sorted.
+    """Return the named files and the image files below every named folder, sorted within the folder.
 
     Raises:
         UserError: a path does not exist, or a folder holds no image.
@@ -68,13 +68,13 @@ class EditedModel:
         """Return the zero-shot head of a task of the study.
 
         Raises:
-            UserError: the file is missing, damaged, or another's.
+            UserError: the file is missing, damaged, or belongs to another task or model.
         """
         check_origin(layout.head(self.name, task))
         return read_head(layout.head(self.name, task))
 
     def head_of(self, classes: Sequence[str], template: str) -> Head:
-        """Return a zero-shot head of any classes, made by the model's text tower.
+        """Return a zero-shot head for any classes, made by the model's text tower.
 
         Raises:
             UserError: a file of the model is missing or damaged.
@@ -106,7 +106,7 @@ def edited_model(params: Parameters, encoder: ImageEncoder, vector: TaskVector, 
     """Return a model with a vector added, in weight or tangent space.
 
     Raises:
-        UserError: the model takes no square images of one size.
+        UserError: the model does not take square images of a fixed size.
     """
     name, size = vector.provenance.model, encoder.image_size
     if size is None or size[0] != size[1]:

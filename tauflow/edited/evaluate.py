@@ -57,7 +57,7 @@ def evaluate_edit(
         model: a model of the parameters.
         paradigm: a paradigm of the parameters; its recipe's task vectors are added in its space.
         edit: α by task.
-        tasks: the tasks to evaluate on; those that are not of the parameters are prepared first.
+        tasks: the tasks to evaluate on; those outside the study are prepared first.
         split: the images to evaluate on.
 
     Raises:
@@ -104,7 +104,7 @@ def evaluate_vector(
 
 
 def _divided(params: Parameters, tasks: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the tasks of the study among some, and the others."""
+    """Divide tasks into those of the study and the others."""
     inside = [task for task in tasks if task in params.derived.datasets]
     return inside, [task for task in tasks if task not in inside]
 
@@ -113,7 +113,7 @@ def _evaluate_outside(params: Parameters, edited: EditedModel, tasks: Sequence[s
     """Evaluate θ₀ and an edit of it on tasks that are not of the study.
 
     Raises:
-        UserError: a task's images cannot be had, or an embedding is NaN or infinite.
+        UserError: a task's images cannot be obtained, or an embedding is NaN or infinite.
     """
 
     def benchmark(task: str) -> Benchmark:
@@ -153,8 +153,8 @@ def _evaluate(
 
 def with_mean(params: Parameters, results: list[TaskResult]) -> list[TaskResult]:
     """Return the results and, for several tasks, their mean without the control."""
-    of_tasks = [result for result in results if result.task != params.control]
-    return [*results, _mean(of_tasks)] if len(of_tasks) > 1 else results
+    uncontrolled = [result for result in results if result.task != params.control]
+    return [*results, _mean(uncontrolled)] if len(uncontrolled) > 1 else results
 
 
 def results_frame(params: Parameters, results: Sequence[TaskResult], edited: str = "edited") -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Edit spaces whose embeddings are checked: an edit that overflows is an error, and no accuracy."""
+"""Edit spaces whose embeddings are checked: an edit that overflows is an error, not a low accuracy."""
 
 from collections.abc import Iterator, Sequence
 

@@ -35,7 +35,7 @@ def card_metadata(
         form: the library that loads it.
         tasks: the tasks whose vectors or checkpoints it was made from.
         name: a name for the model.
-        merged: whether it was merged, and not edited.
+        merged: whether it was merged rather than edited.
         imported: whether parts of it are others' checkpoints, whose licences Tauflow does not know.
         accuracies: accuracies on test images by task, if it was evaluated.
     """
@@ -77,8 +77,8 @@ def push(folder: Path, repository: str, private: bool) -> str:
     """Upload an exported model to a hub repository, which is created if it is not there; return the commit's address.
 
     Raises:
-        UserError: the folder is no exported model, the name is not a repository's, or the hub refuses or cannot be
-            reached.
+        UserError: the folder is not an exported model, the name is not that of a repository, or the hub refuses or
+            cannot be reached.
     """
     check_exported(folder)
     api = HfApi()
@@ -87,7 +87,7 @@ def push(folder: Path, repository: str, private: bool) -> str:
         done = api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Made by Tauflow")
     except HFValidationError as error:
         raise UserError(
-            f"push: {repository!r} is no name of a repository; write OWNER/NAME: {one_line(error)}"
+            f"push: {repository!r} is not the name of a repository; write OWNER/NAME: {one_line(error)}"
         ) from None
     except Exception as error:  # the hub's errors, and those of the HTTP library below it
         raise UserError(f"push: {repository}: {_explained(error)}") from None

@@ -86,7 +86,7 @@ def to_task_vector(
 
     Args:
         checkpoint: its configuration, if it has one, must name the model's activation.
-        encoder: the model's, at θ₀.
+        encoder: the model's encoder at θ₀.
         model, recipe, task: the model, recipe and task of the vector.
 
     Raises:

@@ -100,9 +100,9 @@ def merge_checkpoints(
         Accuracies of the evaluation; empty without one.
 
     Raises:
-        UserError: ``out`` exists or cannot be created, a name or an option is wrong, θ₀ cannot be had, a checkpoint
-            cannot be read or does not start from θ₀, a merged weight is NaN or infinite, the format cannot express the
-            model, or what an evaluation needs is missing.
+        UserError: ``out`` exists or cannot be created, a name or an option is wrong, θ₀ cannot be obtained, a
+            checkpoint cannot be read or does not start from θ₀, a merged weight is NaN or infinite, the format cannot
+            express the model, or what an evaluation needs is missing.
     """
     check_new(out)
     _check_method(merge)
@@ -194,7 +194,7 @@ def _check_prepared(option: str, model: str, tasks: Sequence[str], split: Split)
     """Check that a split and the heads of tasks are here.
 
     Raises:
-        UserError: one is not, or is another's.
+        UserError: one is missing, or belongs to another task or model.
     """
     for task in tasks:
         for path in (layout.split(task, split), layout.head(model, task)):

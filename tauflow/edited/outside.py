@@ -21,8 +21,8 @@ from pipeline.tasks import TaskCard, load_task
 def read_outside(params: Parameters, model: str, task: str, split: Split, size: int) -> Benchmark:
     """Return a split of a task that is not of the study, with the model's head for it.
 
-    Both are made as the stages make them, below ``.tauflow/outside``, in a folder for the present definition of the
-    task, of the model and settings of ``prepare``.
+    Both are made as the stages make them, below ``.tauflow/outside``, in a folder for the present definitions of
+    task and model and the present settings of ``prepare``.
 
     Args:
         params: the parameters of the study.
@@ -32,7 +32,7 @@ def read_outside(params: Parameters, model: str, task: str, split: Split, size: 
         size: height and width of the images that the model takes.
 
     Raises:
-        UserError: the images cannot be had or decoded, or a file of the model is missing.
+        UserError: the images cannot be obtained or decoded, or a file of the model is missing.
     """
     settings = params.prepare.model_copy(update={"resolution": params.prepare.resolution or size})
     definition, clip = load_task(task), load_model_definition(model)
@@ -49,9 +49,9 @@ def read_outside(params: Parameters, model: str, task: str, split: Split, size: 
         download(definition, Roots(Path(), layout.MINI_SOURCES), raw, DownloadRecord.read(layout.record(task)))
         prepare(definition, read_raw(definition, raw), Destination(path, card), settings, False)
     if not head.exists():
-        described = TaskCard.read(card)
+        task_card = TaskCard.read(card)
         whole = load_clip(clip, layout.image_encoder(model), layout.text_encoder(model))
-        made = build_head(whole, clip, described.classes, described.templates)
-        write_head(head, made, {"model": model, "task": task, "version": described.version})
+        built = build_head(whole, clip, task_card.classes, task_card.templates)
+        write_head(head, built, {"model": model, "task": task, "version": task_card.version})
     classifier = read_head(head)
     return Benchmark.of_images(task, read_split(path(split), len(classifier.classes)), classifier)

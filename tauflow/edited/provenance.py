@@ -39,8 +39,8 @@ def check_edit(
         evaluated: stage instances whose outputs the edit is evaluated with, of any parameters.
 
     Raises:
-        UserError: a stage ran with other parameters, or on inputs that have changed since; or a file is of another
-            task, model or recipe than its place.
+        UserError: a stage ran with other parameters, or on inputs that have changed since; or a file belongs to
+            another task, model or recipe than its path names.
     """
     check_inputs(_files(params, model, paradigm, tasks), ())
     lineage = Lineage.of_study(params)
@@ -49,16 +49,16 @@ def check_edit(
     sources = params.tasks if chosen.merging else tasks
     trainings = {f"{model}-{task}-{chosen.recipe}" for task in sources}
     trained = [name for name in lineage.lock if name.startswith(_TRAINED) and name.partition("@")[2] in trainings]
-    made = [*others, *trained, f"merge@{model}-{paradigm}"]
+    stages = [*others, *trained, f"merge@{model}-{paradigm}"]
     current = dict(flatten(params.model_dump(mode="json")))
-    for stage in made:
+    for stage in stages:
         for key, value in parameters(lineage.lock.get(stage, {})).items():
             if key in current and key.partition(".")[0] not in _FREE and not same_value(current[key], value):
                 raise UserError(
                     f"{stage}: its output is of another study, whose {key} is {value}; {PARAMETERS} has "
                     f"{current[key]}; run `tauflow repro {stage}`"
                 )
-    for stage, path in lineage.changed([f"pretrained@{model}", *made, *evaluated]):
+    for stage, path in lineage.changed([f"pretrained@{model}", *stages, *evaluated]):
         raise UserError(
             f"{stage}: its output is of another {path}, which has changed since; run `tauflow repro {stage}`"
         )

@@ -38,9 +38,9 @@ CONNECT_SECONDS = 10.0
 # Stages exchange files, not objects; Ray would take a third of the memory.
 OBJECT_STORE_BYTES = 100_000_000
 GPUS = "CUDA_VISIBLE_DEVICES"
-# A worker that Ray ends kills its child processes, which then could not end theirs; so this is the child.
+# A worker that Ray ends kills its child before that can end its own children. So the child is this relay.
 RELAY = ("/bin/sh", "-c", '"$@"; exit "$?"', "sh")
-# Exit codes of a relay, or of its child, that was killed.
+# Exit codes if the relay, or its child, was killed.
 KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 
 
@@ -112,7 +112,7 @@ def connect(address: str | None, jobs: int) -> Iterator[None]:
         # connect, so a token is required.
         os.environ.update({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"})
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-        # Ray would run stages at the lowest priority, so that anything else that runs here stops them.
+        # Ray would run stages at the lowest priority, at which other work on the machine starves them.
         os.environ.setdefault("RAY_worker_niceness", "0")
         options = {"address": "local", "num_cpus": jobs, "object_store_memory": OBJECT_STORE_BYTES}
         options["include_dashboard"] = False
@@ -202,7 +202,7 @@ def run_job(command: Command, stage: str, leased: bool) -> JobResult:
             start_new_session=True,
         )
         code = process.wait()
-        if code in KILLED:  # its child processes are left
+        if code in KILLED:  # its child processes still run
             _kill_session(process.pid)
     printed = log.read_bytes()[offset:].decode("utf-8", "replace")
     seconds = time.monotonic() - began

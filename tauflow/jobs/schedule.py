@@ -17,7 +17,7 @@ class JobResult:
 
 
 class Workers(Protocol):
-    """Where jobs run."""
+    """Workers that run jobs."""
 
     def start(self, job: Job) -> None:
         """Submit a job."""
@@ -29,7 +29,7 @@ class Workers(Protocol):
 
 
 class Listener(Protocol):
-    """What is told about the jobs."""
+    """A listener for what happens to jobs."""
 
     def started(self, stage: str) -> None:
         """Take note that a job may have started, or started again."""
@@ -47,7 +47,7 @@ class Listener(Protocol):
 def run_jobs(queue: Queue, workers: Workers, listener: Listener, check_interruption: Callable[[], None]) -> None:
     """Run the jobs of a queue until each has ended or is skipped.
 
-    A second result of a job, as of a worker that was taken for dead, is ignored: the first one counts.
+    A second result of a job, such as that of a worker taken for dead, is ignored: the first one counts.
     """
     while not queue.finished:
         check_interruption()

@@ -31,7 +31,7 @@ class Account:
 
     @property
     def total_cpu(self) -> float:
-        """All seconds of CPU together."""
+        """All CPU seconds together."""
         return self.cpu + self.imports_cpu + self.dvc_cpu
 
 

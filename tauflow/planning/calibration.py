@@ -146,7 +146,7 @@ class Calibration:
 
     @torch.no_grad()
     def _seconds_per_image(self, call: Callable[[Tensor], object]) -> float:
-        """Return the time per image of a call on a batch of evaluation."""
+        """Return the time per image of a call on an evaluation batch."""
         return self._seconds_each(lambda n: partial(call, self._images(n)), self.params.evaluation.batch_size)
 
     def _seconds_per_row(self, row: int) -> float:

@@ -39,7 +39,7 @@ def estimate(
     times: Mapping[str, Measured] | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> list[StageCost]:
-    """Return the rows of the given stage instances; stages of negligible cost are omitted.
+    """Return the cost of the given stage instances, by group; stages of negligible cost are omitted.
 
     Args:
         params: the parameters.
@@ -62,8 +62,8 @@ def estimate(
         say(f"timing {model} on a few images")
         calibration = Calibration(params, model, device)
         models[model] = calibration.of_model()
-        of_model = [instances[name].keys.get("recipe") for name in timed if instances[name].keys.get("model") == model]
-        trained = [recipe for recipe in dict.fromkeys(of_model) if recipe in params.derived.recipe]
+        recipes = [instances[name].keys.get("recipe") for name in timed if instances[name].keys.get("model") == model]
+        trained = [recipe for recipe in dict.fromkeys(recipes) if recipe in params.derived.recipe]
         for number, recipe in enumerate(trained, 1):
             if any(work[name].steps for name in timed if instances[name].keys.get("recipe") == recipe):
                 say(f"timing {model}, a few steps of {recipe} ({number} of {len(trained)} recipes)")

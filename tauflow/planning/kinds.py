@@ -27,7 +27,7 @@ class Kind:
 
 
 def kinds() -> list[Kind]:
-    """Return the kinds of stages of this study, each after those that it needs, as DVC has them.
+    """Return the kinds of stages of this study, each after those that it needs, in DVC's order.
 
     Raises:
         UserError: this is not a DVC repository, or ``dvc.yaml`` is wrong.
@@ -67,10 +67,10 @@ def _direct(name: str, needs: Mapping[str, Set[str]]) -> list[str]:
 
 
 def _reachable(name: str, needs: Mapping[str, Set[str]]) -> set[str]:
-    found: set[str] = set()
+    reachable: set[str] = set()
     waiting = [name]
     while waiting:
-        for other in needs[waiting.pop()] - found:
-            found.add(other)
+        for other in needs[waiting.pop()] - reachable:
+            reachable.add(other)
             waiting.append(other)
-    return found
+    return reachable

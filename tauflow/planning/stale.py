@@ -19,7 +19,7 @@ from dvc.stage import PipelineStage
 from pipeline.errors import UserError, one_line
 from tauflow.dvc.changes import change_text, changes
 
-# Why a stage is stale that dvc.lock does not know, or that only dvc.lock has.
+# Why a stage is stale that has no entry in dvc.lock, or has one but no outputs here.
 NEVER_RUN = "never run"
 NEVER_RUN_HERE = "never run here"
 # DVC's names for the state of a file, and ours.
@@ -68,7 +68,7 @@ def plan(targets: Sequence[str] = ()) -> list[PlannedStage]:
 
 
 def unrecorded() -> list[PlannedStage]:
-    """Return the stage instances for which ``dvc.lock`` records another command, other code or other parameters.
+    """Return the stage instances for which ``dvc.lock`` records a different command, code or parameters.
 
     Artifacts are ignored, because a fresh clone has none: a stage is judged by its command, code and parameters alone.
 

@@ -206,7 +206,7 @@ def _interference(sizes: Sizes, keys: Keys) -> Work:
 
 @work("merging_grid")
 def _merging_grid(sizes: Sizes, keys: Keys) -> Work:
-    """Count the single-task models and the most coefficients of every method on val, and two on test.
+    """Count the single-task models and every method's largest number of coefficients on val, and two on test.
 
     In tangent space each image is propagated once, in a direction per method instead of one per task; the single-task
     models' features are stored.

@@ -65,7 +65,7 @@ def run_stage(instance: str | None = None) -> Iterator[Stage]:
         params = load_parameters(PARAMETERS)
         current, others = _instance(name, params)
         if not is_worker():
-            # By hand, a stage may run on what another by hand has just made, which is not recorded yet.
+            # A stage run by hand may read what another one run by hand has just written, which is not recorded yet.
             check_inputs(map(Path, current.deps), others if "DVC_STAGE" in os.environ else ())
         journal = _shared_journal()
         if journal is None:
@@ -110,7 +110,7 @@ def _shared_journal() -> Journal | None:
 
 
 def _refused(error: OSError) -> UserError:
-    """Return an error of the operating system as a user reads it."""
+    """Return an error of the operating system as a message for the user."""
     where = str(error.filename) if error.filename is not None else "a file or connection"
     return UserError(
         f"{where}: {one_line(error.strerror or error)}; check the free space and the permissions of the disk"
@@ -126,7 +126,7 @@ def _end(journal: Journal, stopwatch: Stopwatch, status: str, error: str | None 
 
 
 def _open_journal(instance: Instance, params: Parameters) -> tuple[Journal, Stopwatch]:
-    """Begin a stage's journal, and to measure its time."""
+    """Begin a stage's journal, and start to measure its time."""
     client = psutil.Process(int(os.environ[CLIENT])) if CLIENT in os.environ else None
     dvc = dvc_above(client or psutil.Process())
     invocation, title = _invocation(dvc)

@@ -1,4 +1,4 @@
-"""Git commands in a study's repository, with git's own words where one fails."""
+"""Run git in a study's repository; a failure is reported in git's own words."""
 
 import subprocess
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from artifacts.workspace import git_environment
 from pipeline.errors import UserError
 
-# The author of commits on machines where git knows nobody.
+# The author of commits on machines where git has no identity.
 _NOBODY = ("-c", "user.name=Tauflow", "-c", "user.email=tauflow@localhost")
 
 
@@ -22,9 +22,9 @@ def run_git(directory: Path, *arguments: str) -> str:
     except OSError:
         raise UserError("git is not installed; a study is a git repository") from None
     if result.returncode:
-        said = (result.stderr.strip() or result.stdout.strip()).splitlines()
+        lines = (result.stderr.strip() or result.stdout.strip()).splitlines()
         command = next(argument for argument in arguments if not argument.startswith("-") and "=" not in argument)
-        raise UserError(f"git {command}: {' '.join(line.strip() for line in said) or 'failed'}")
+        raise UserError(f"git {command}: {' '.join(line.strip() for line in lines) or 'failed'}")
     return result.stdout
 
 
@@ -51,7 +51,7 @@ def merge(directory: Path, commit: str, message: str) -> list[str]:
 
 
 def _author(directory: Path) -> tuple[str, ...]:
-    """Return git options for an unattended commit: no signature, and an author where git knows none."""
+    """Return git options for an unattended commit: no signature, and an author where git has none."""
     try:
         known = run_git(directory, "config", "user.email").strip()
     except UserError:

@@ -24,33 +24,33 @@ def start_study(directory: Path, suite: str | None) -> None:
         suite: a suite of ``conf/suite/``; by default that of ``conf/config.yaml``.
 
     Raises:
-        UserError: the directory holds something, lies in another repository, or cannot be written, or there is no such
+        UserError: the directory is not empty, lies in another repository, or cannot be written, or there is no such
             suite.
     """
     directory = directory.absolute()
     _check_place(directory)
-    made = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}")
+    temporary = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}")
     try:
-        made.mkdir(parents=True)
+        temporary.mkdir(parents=True)
     except OSError as error:
         raise UserError(f"{directory}: {error.strerror}; choose another directory") from None
     try:
-        run_git(made, "init", "--quiet")
-        commit_template(made)
-        compose(made, [f"suite={suite}"] if suite else [])
-        run_git(made, "add", PARAMETERS.name)
-        commit(made, "Parameters")
+        run_git(temporary, "init", "--quiet")
+        commit_template(temporary)
+        compose(temporary, [f"suite={suite}"] if suite else [])
+        run_git(temporary, "add", PARAMETERS.name)
+        commit(temporary, "Parameters")
         if directory.exists():
             directory.rmdir()
-        made.rename(directory)
+        temporary.rename(directory)
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def commit_template(directory: Path) -> None:
     """Write the files of this Tauflow into a repository's empty working tree, and commit them."""
     write_template(own_root(), version("tauflow"), directory)
-    run_git(directory, "add", "--all", "--force", ".")  # whatever the user's git ignores everywhere
+    run_git(directory, "add", "--all", "--force", ".")  # even what the user's global gitignore excludes
     commit(directory, f"Tauflow {version('tauflow')}\n\n{TRAILER} {version('tauflow')}")
 
 

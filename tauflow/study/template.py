@@ -1,6 +1,6 @@
 """The files of a study that come from Tauflow.
 
-The build of the wheel runs this file by itself (tools/wheel_template.py), so it imports nothing but Python's own.
+The build of the wheel runs this file by itself (tools/wheel_template.py), so it imports only the standard library.
 """
 
 import json
@@ -62,7 +62,7 @@ def write_template(root: Path, version: str, directory: Path) -> None:
         version: the version of Tauflow.
         directory: where to write.
     """
-    if (root / RECORD).is_file():  # the wheel's: whole as it is
+    if (root / RECORD).is_file():  # the wheel's template, which is complete
         shutil.copytree(root, directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
         return
     for file, name in template_files(root):

@@ -14,10 +14,10 @@ from tauflow.study.start import TRAILER, commit_template
 
 @dataclass(frozen=True)
 class Upgrade:
-    """What an upgrade did.
+    """The result of an upgrade.
 
     before: the version of Tauflow that the study's code was from.
-    changed: the files that Tauflow changed, added or removed since; empty if the study had this Tauflow's already.
+    changed: the files that Tauflow changed, added or removed since; empty if the study already had this Tauflow's.
     stale: the stages for which ``dvc.lock`` now records other code, and did not before.
     """
 
@@ -27,16 +27,16 @@ class Upgrade:
 
 
 def upgrade_study(study: Path) -> Upgrade:
-    """Merge this Tauflow's files into a study, as ``git merge`` would: what only one side changed is that side's.
+    """Merge this Tauflow's files into a study, as ``git merge`` would: a change on one side only is kept.
 
-    Results, parameters and the user's own files are not Tauflow's, so that no merge touches them.
+    Results, parameters and the user's own files are not Tauflow's, so no merge touches them.
 
     Args:
         study: the study, which is also the current directory.
 
     Raises:
-        UserError: the directory is no study, has uncommitted changes, or a file was changed on both sides: nothing is
-            changed then.
+        UserError: the directory is not a study or has uncommitted changes, or a file was changed on both sides. Then
+            nothing is changed.
     """
     before = study_version(study)
     if before is None:

@@ -126,7 +126,7 @@ def tracker_running() -> Iterator[None]:
 
 
 def _tracker(stdin: int, linger: float) -> "subprocess.Popen[bytes]":
-    """Start a tracker that ends when its standard input is closed and it was idle for ``linger`` seconds."""
+    """Start a tracker that ends when its standard input is closed and it has been idle for ``linger`` seconds."""
     with (journals().parent / "tracker.log").open("a") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "tauflow.tracking.tracker", str(linger)],

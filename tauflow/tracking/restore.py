@@ -102,7 +102,7 @@ def _write(name: str, entry: Entry, params: Parameters, invocation: str, title: 
 
 
 def _metrics(path: Path, tracked: bool) -> Iterator[tuple[int, dict[str, float]]]:
-    """Return the metrics that a stage would have logged while it wrote this file, by step."""
+    """Yield the metrics that a stage would have logged while it wrote this file, by step."""
     if path.suffix == ".csv":
         if tracked:
             yield 0, _of_measurements(read_measurements(path))

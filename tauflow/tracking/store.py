@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage, Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
@@ -18,6 +17,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID, ML
 from artifacts.workspace import home, sqlite_path, tracking_uri
 from pipeline.errors import UserError, one_line
 from pipeline.io.files import write_json
+from pipeline.measurements import read_frame
 from pipeline.report.paper.analyses import heatmaps
 from pipeline.report.paper.style import to_svg
 from tauflow.dvc.lockfile import Entry, outputs, parameters
@@ -77,7 +77,7 @@ class Store:
         experiment = self.experiment(event["suite"])
         parent = self._parent(experiment, event)
         run = next(runs_with_tags(self.client, experiment, {"tauflow.journal": journal}), None)
-        if run is None:  # if so, a tracker was killed before it recorded the run
+        if run is None:  # otherwise a tracker was killed before it recorded the run
             tags = {**event["tags"], "tauflow.kind": "stage", "tauflow.journal": journal}
             tags[MLFLOW_RUN_NAME] = event["name"]
             tags[MLFLOW_PARENT_RUN_ID] = parent
@@ -108,7 +108,7 @@ class Store:
         """Log a file; for a table of heatmaps also the report's figure, drawn here so that no stage waits for it."""
         self.client.log_artifact(run_id, str(path))
         if path.name == HEATMAPS:
-            points = pd.read_csv(path)
+            points = read_frame(path, ("first", "second"))
             tasks = dict.fromkeys([*points["first"], *points["second"]])
             self.client.log_text(run_id, to_svg(heatmaps(points, list(tasks))), path.with_suffix(".svg").name)
 

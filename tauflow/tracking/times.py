@@ -31,9 +31,9 @@ class ProcessCost:
 
 @dataclass(frozen=True)
 class StageTime:
-    """The time of a stage instance that ended; times are in seconds, points in time since the epoch.
+    """The time of a stage instance that ended; durations are in seconds, points in time in seconds since the epoch.
 
-    imports, imports_cpu: until its parameters were read: starting Python and importing.
+    imports, imports_cpu: time until its parameters were read: starting Python and importing.
     cpu: of its process and those that it started, imports included.
     dvc: the process of DVC that ran it, with the CPU that it had used by then.
     """
@@ -62,7 +62,7 @@ class StageTime:
 
 @dataclass(frozen=True)
 class Overhead:
-    """What DVC took for a stage: from the end of the stage before it, or from the start of DVC, to its own start."""
+    """DVC's time for a stage: from the end of the stage before it, or from the start of DVC, to its own start."""
 
     seconds: float = 0.0
     cpu: float = 0.0
@@ -74,7 +74,7 @@ def times_file() -> Path:
 
 
 def process_cost(process: psutil.Process, children: bool = False) -> ProcessCost:
-    """Return what a process has cost so far, with the children that it has waited for or without."""
+    """Return the cost of a process so far, with or without the children that it has waited for."""
     used = process.cpu_times()
     of_children = used.children_user + used.children_system if children else 0.0
     return ProcessCost(
@@ -85,7 +85,7 @@ def process_cost(process: psutil.Process, children: bool = False) -> ProcessCost
 def _age(process: psutil.Process) -> float:
     """Return the seconds since a process was started.
 
-    psutil knows the start of a Linux system to the second only.
+    psutil knows the boot time of a Linux system only to the second.
     """
     if sys.platform != "linux":
         return time.time() - process.create_time()
@@ -134,7 +134,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def overheads(times: Sequence[StageTime]) -> dict[StageTime, Overhead]:
-    """Return what DVC took for each stage that it ran."""
+    """Return the time that DVC took for each stage that it ran."""
     by_process: dict[str, list[StageTime]] = {}
     for stage in times:
         if stage.dvc:
@@ -153,7 +153,7 @@ def overheads(times: Sequence[StageTime]) -> dict[StageTime, Overhead]:
 
 
 def latest(times: Sequence[StageTime], suite: str) -> dict[str, StageTime]:
-    """Return the last time of each stage instance of a suite that finished."""
+    """Return the latest time of each finished stage instance of a suite."""
     return {stage.stage: stage for stage in times if stage.suite == suite and stage.status == "FINISHED"}
 
 

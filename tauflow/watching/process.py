@@ -1,4 +1,4 @@
-"""A reproduction in a process of its own, and what it says: DVC's events, lines of output, bars of progress."""
+"""A reproduction in a process of its own, and what it reports: DVC's events, lines of output, progress bars."""
 
 import fcntl
 import os
@@ -22,7 +22,7 @@ from artifacts.workspace import program_path
 from tauflow.dvc.repro import EVENTS, STOP, Event
 
 MODULE = "tauflow.dvc.repro"
-# How often a caller gets its turn while there is no output, in seconds.
+# Interval at which a caller gets a turn while there is no output, in seconds.
 TICK_SECONDS = 0.25
 # Size of the terminal that stages see; a bar with its description fits in a line.
 _TERMINAL = struct.pack("HHHH", 40, 120, 0, 0)
@@ -83,10 +83,10 @@ class LineReader:
 
 @dataclass
 class Reproduction:
-    """`dvc repro` in a child process. On a terminal its stages have one as well, for their bars.
+    """`dvc repro` in a child process. With ``terminal``, its stages get a terminal of their own, for their bars.
 
-    Iterating yields its statements, and ``None`` whenever a moment has passed, until the process has ended. A terminal
-    sends Ctrl-C to the child and its stage as well, which end in good order; at a second one they are terminated.
+    Iterating yields its statements, and ``None`` at least every ``TICK_SECONDS``, until the process has ended. A
+    terminal sends Ctrl-C to the child and its stage as well, which end in order; a second one terminates the stage.
 
     code: exit code of the process that has ended.
     interrupted: whether there was a Ctrl-C.
@@ -125,7 +125,7 @@ class Reproduction:
             self.code = process.wait()
 
     def _follow(self, process: "subprocess.Popen[bytes]", output: int, error: int, events: int) -> Iterator[Statement]:
-        """Yield until the process has ended; one that a stage left behind may hold its streams open for longer."""
+        """Yield until the process has ended; a process that a stage left behind may hold its streams open longer."""
         readers = {output: LineReader(False), error: LineReader(True)}
         lines = ""
         with selectors.DefaultSelector() as selector:

@@ -1,4 +1,4 @@
-"""How far a reproduction is: which stages have ended, which runs, and what is left."""
+"""The progress of a reproduction: which stages have ended, which one runs, and what is left."""
 
 import time
 from collections import Counter, deque
@@ -21,7 +21,7 @@ def kind_of(stage: str) -> str:
 
 @dataclass
 class Current:
-    """The stage instance at which DVC is: when it began, its bar, and what it has printed."""
+    """The stage instance that DVC is at: when it began, its bar, and what it has printed."""
 
     stage: str
     state: State
@@ -98,7 +98,7 @@ class Run:
         return Counter(kind_of(name) for name in self.waiting if not self.current or name != self.current.stage)
 
     def take(self, statement: Statement) -> Ended | Line | None:
-        """Take what the reproduction says; return a stage that has ended, or a line to show at once."""
+        """Take a statement of the reproduction; return a stage that has ended, or a line to show at once."""
         if isinstance(statement, Event):
             return self._take_event(statement)
         if isinstance(statement, Bar):
@@ -163,7 +163,7 @@ class Run:
         current, self.current = self.current, None
         if current is None:  # DVC only committed what was there
             return None
-        result = next((line_found for line in current.output if (line_found := self._strip(name, line))), "")
+        result = next((text for line in current.output if (text := self._strip(name, line))), "")
         state = State.RESTORED if current.state is State.RESTORED else State.RAN
         ended = Ended(name, state, self.clock() - current.began, result)
         self.ended.append(ended)

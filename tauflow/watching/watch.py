@@ -12,7 +12,7 @@ from tauflow.watching.view import duration_text, view
 
 @dataclass(frozen=True)
 class WatchResult:
-    """How a reproduction ended: DVC's exit code, whether Ctrl-C ended it, and how far it was."""
+    """How a reproduction ended: DVC's exit code, whether Ctrl-C ended it, and how far it got."""
 
     code: int
     interrupted: bool
@@ -23,22 +23,22 @@ def watch(arguments: Sequence[str], expected: Callable[[list[str]], Mapping[str,
     """Run `dvc repro` with a live view on a terminal, or with a line for every stage elsewhere.
 
     Args:
-        arguments: of `dvc repro`.
+        arguments: arguments of `dvc repro`.
         expected: returns the seconds that stage instances took in earlier runs.
     """
     terminal = sys.stdout.isatty() and sys.stderr.isatty()
     reproduction, run = Reproduction(arguments, terminal), Run(expected)
-    with view(terminal) as shown:
+    with view(terminal) as display:
         for statement in reproduction:
-            shows = run.take(statement)
-            if isinstance(shows, Ended):
-                shown.end(run, shows)
-            elif isinstance(shows, Line) and not reproduction.interrupted:  # DVC would call it a failure
-                shown.line(shows)
-            shown.update(run)
+            outcome = run.take(statement)
+            if isinstance(outcome, Ended):
+                display.end(run, outcome)
+            elif isinstance(outcome, Line) and not reproduction.interrupted:  # DVC would call it a failure
+                display.line(outcome)
+            display.update(run)
         if reproduction.code and run.current and not reproduction.interrupted:
             for text in run.current.output:
-                shown.line(Line(text, False))
+                display.line(Line(text, False))
     return WatchResult(reproduction.code, reproduction.interrupted, run)
 
 
@@ -51,7 +51,7 @@ def summary_text(run: Run) -> str:
 
 
 def kept_text(run: Run) -> str:
-    """Return what an interrupted run leaves behind."""
+    """Return a text that says what an interrupted run leaves behind."""
     if not run.planned:
         return "Stopped before a stage had begun."
     ran = f"{run.done} of {run.total} stages have run and are kept"

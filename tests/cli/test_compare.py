@@ -2,11 +2,14 @@
 
 import csv
 import io
+import itertools
+import re
 import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from artifacts.identity import headline_identity
 from artifacts.layout import HEADLINES
@@ -15,7 +18,7 @@ from pipeline.config import load_parameters
 from pipeline.measurements import read_measurements
 from pipeline.merging import merging
 from pipeline.models import model_names
-from pipeline.report.tables.literature import CONTROL, TASKS, published_results
+from pipeline.report.tables.literature import CONTROL, SUITES, TASKS, published_results, published_rows
 from pipeline.report.tables.results import COLUMNS
 from tauflow.commands.output import Format, render
 from tauflow.comparing.literature import compare_with_literature
@@ -133,6 +136,44 @@ def test_ours_stand_before_the_published_where_model_and_tasks_are_the_same(stud
     assert reasons[0].startswith("ViT-B-32: nothing published is comparable with ours: other tasks")
 
 
+@pytest.mark.parametrize("suite", SUITES)
+def test_ours_stand_among_figures_for_as_many_tasks(study: Path, suite: str) -> None:
+    """These come first; figures for other numbers of tasks are apart, each number by itself."""
+    ours = read_measurements(HEADLINES).assign(model="ViT-B-32").replace({"task": {"emoji": CONTROL}})
+    table, reasons = compare_with_literature(ours, ["ViT-B-32"], SUITES[suite], CONTROL)
+    assert reasons == []
+    number = str(len(SUITES[suite]))
+    assert set(table.loc[table["paper"] == "ours", "tasks"]) == {number}
+    assert [tasks for tasks, _ in itertools.groupby(table["tasks"])] == [
+        number,
+        *sorted({"8", "14", "20"} - {number}, key=int),
+    ]
+    of_standard = table.query("tasks == @number and model == 'ViT-B-32' and paradigm == 'standard'")
+    assert of_standard["paper"].iloc[0] == "ours"
+    assert len(of_standard) > 1
+
+
+def test_suites_of_the_published_figures_are_ours(root: Path) -> None:
+    suites = {suite: yaml.safe_load((root / "conf" / "suite" / f"{suite}.yaml").read_text()) for suite in SUITES}
+    assert {suite: set(content["tasks"]) for suite, content in suites.items()} == {
+        suite: set(tasks) for suite, tasks in SUITES.items()
+    }
+
+
+def test_every_published_cell_is_one_number() -> None:
+    rows = published_rows(published_results())
+    assert not rows.duplicated(["tasks", "model", "paradigm", "paper", "DTD"]).any()
+    cells = rows[list(COLUMNS)].to_numpy().ravel().tolist()
+    assert all(re.fullmatch(r"\d+\.\d{1,2}", cell) for cell in cells if cell)
+    iso_c = rows.query("model == 'ViT-B-32' and paradigm == 'standard_iso_c' and paper.str.startswith('Marczak')")
+    assert iso_c[["tasks", "DTD", "addition, tuned α"]].to_numpy().tolist() == [
+        ["8", "leaky", "86.3"],
+        ["14", "leaky", "80.3"],
+        ["20", "leaky", "75.5"],
+        ["8", "clean", "84.1"],
+    ]
+
+
 def test_published_figures_are_of_our_words(root: Path) -> None:
     published = published_results()
     assert set(published["model"]) < set(model_names())
@@ -140,13 +181,13 @@ def test_published_figures_are_of_our_words(root: Path) -> None:
     # Methods of merging that we do not have stand under their own names.
     methods = {*merging.names(), "adamerging", "iso_c_larv", "regmean_plus_plus"}
     assert set(published["paradigm"]) < paradigms | {f"standard_{method}" for method in methods}
-    assert set(published["tasks"]) == {8}
+    assert set(published["tasks"]) == {len(tasks) for tasks in SUITES.values()}
     known = {*COLUMNS.values(), ("negation", "alpha_1", "target"), ("negation", "alpha_1", "control")}
     assert set(published[["benchmark", "setting", "metric"]].itertuples(index=False, name=None)) <= known
     assert published["percent"].between(0, 100).all()
     for column in ("paper", "identifier", "method", "source"):
         assert published[column].str.len().min() > 0
-    keys = ["paper", "paradigm", "model", "benchmark", "setting", "metric"]
+    keys = ["paper", "paradigm", "model", "tasks", "dtd", "benchmark", "setting", "metric"]
     assert not published.duplicated(keys).any()
 
 

@@ -81,7 +81,7 @@ def test_mistakes_are_one_line(hub: Hub, folder: Path, run: Run, monkeypatch: py
         (text,) = result.stderr.splitlines()
         return text
 
-    assert "is no name of a repository; write OWNER/NAME: " in line(str(folder), "a/b/c")
+    assert "is not the name of a repository; write OWNER/NAME: " in line(str(folder), "a/b/c")
     assert "no model with its card; make one with `tauflow export`" in line(str(folder.parent), REPOSITORY)
     monkeypatch.setenv("HF_TOKEN", "hf_" + "y" * 34)
     assert line(str(folder), REPOSITORY).endswith(

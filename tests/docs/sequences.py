@@ -98,7 +98,7 @@ RUN: dict[str, tuple[tuple[str, str], ...]] = {
     "docs/how_to/use_a_gpu.md: tauflow doctor": (),
     "docs/how_to/use_a_gpu.md: tauflow compose suite=paper8 model=vit_b_16 paradigm=main 'p": TINY,
     "docs/how_to/use_a_gpu.md: tauflow compose finetune.processes=4": (),
-    "docs/reproducing.md: tauflow compose suite=paper8 model=vit_b_32 paradigm=main": (),
+    "docs/reproducing.md: tauflow compose suite=paper8 model=vit_b_32 paradigm=main": (("vit_b_32", "mini_clip"),),
     "docs/tracking.md: tauflow register --sum --paradigm tau_jp": TASKS[:1],
 }
 # The test of another module that runs the block, or its commands one by one on a repository in which they can.

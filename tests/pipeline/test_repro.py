@@ -104,13 +104,13 @@ def test_the_main_job_needs_no_activated_environment(clone: Project) -> None:
     assert "1/1  report" in result.stdout
     assert "Updating lock file" not in result.stdout
     assert (clone.root / "dvc.lock").read_bytes() == lock  # which DVC's own writer made
-    (clone.root / "dvc.lock").write_bytes(lock.replace(b"  report:", b"  other:"))
-    output = clone.run(tauflow, "repro", "--verbose", "--force", "--single-item", "report").stdout
-    assert "Running stage 'report'" in output
+    (clone.root / "dvc.lock").write_bytes(lock.replace(b"  summary:", b"  other:"))
+    output = clone.run(tauflow, "repro", "--verbose", "--force", "--single-item", "summary").stdout
+    assert "Running stage 'summary'" in output
     assert "Updating lock file 'dvc.lock'" in output
     written = (clone.root / "dvc.lock").read_text()
     assert written == dumps_yaml(parse_yaml_for_update(written, "dvc.lock"))
-    assert clone.lock()["other"] == clone.lock()["report"]
+    assert clone.lock()["other"] == clone.lock()["summary"]
     assert "reports/index.html" in result.stdout
     assert "mlflow ui" in result.stdout
 

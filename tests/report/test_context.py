@@ -13,8 +13,10 @@ from pipeline.report.tables.cost import TimingRecord, cost_table, paradigm_costs
 from pipeline.report.tables.literature import (
     CONTROL,
     DTDS,
+    SUITES,
     TASKS,
     literature_table,
+    of_tasks,
     orderings,
     published_points,
     published_results,
@@ -105,7 +107,7 @@ def test_a_damaged_record_is_one_line(tmp_path: Path, damage, message: str) -> N
 def test_differences_from_the_published_where_ours_are_comparable() -> None:
     study = make_study(models=["ViT-B-32"], tasks=TASKS, control=CONTROL)
     assert why_not_comparable("ViT-B-32", study.tasks, study.control, published_results()) == ""
-    table = literature_table(study.results, "ViT-B-32", study.control, "")
+    table = literature_table(study.results, "ViT-B-32", study.tasks, study.control, "")
     of_tau_jp = table.query("paradigm == 'tau_jp'").set_index("paper")
     means = study.results.query("paradigm == 'tau_jp' and scope == 'mean' and benchmark == 'addition'")
     ours = 100 * means.query("setting == 'tuned' and metric == 'accuracy'")["value"].iloc[0]
@@ -115,6 +117,7 @@ def test_differences_from_the_published_where_ours_are_comparable() -> None:
     (yoshida,) = [cell for paradigm, paper, cell in cells if paradigm == "tau_jp" and paper.startswith("Yoshida")]
     assert yoshida == f"84.5 ({ours - 84.5:+.1f})"
     assert set(table["model"]) == {"ViT-B-32"}
+    assert set(table["tasks"]) == {"8"}
     assert list(dict.fromkeys(table["paradigm"])) == ["standard", "posthoc", "tau_jp"]
 
 
@@ -123,22 +126,50 @@ def test_no_difference_where_nothing_is_comparable() -> None:
     reason = why_not_comparable("small", study.tasks, study.control, published_results())
     assert "another model" in reason
     assert "other tasks" in reason
-    table = literature_table(study.results, "small", study.control, reason)
+    table = literature_table(study.results, "small", study.tasks, study.control, reason)
     theirs = table[table["paper"] != "ours"]
     assert set(theirs["model"]) == {"ViT-B-32"}
+    assert set(theirs["tasks"]) == {"8"}
+    assert set(table.loc[table["paper"] == "ours", "tasks"]) == {"3"}
     assert not any("(" in cell for cell in theirs["addition, tuned α"])
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_figures_for_other_tasks_are_never_beside_ours(suite: str) -> None:
+    study = make_study(models=["ViT-B-32"], paradigms=["standard"], tasks=SUITES[suite], control=CONTROL)
+    published = published_results()
+    comparable = of_tasks(published, study.tasks)
+    assert set(comparable["tasks"]) == {len(SUITES[suite])}
+    assert set(of_tasks(published, study.tasks[1:])["paper"]) == set()
+    assert why_not_comparable("ViT-B-32", study.tasks, study.control, published) == ""
+    table = literature_table(study.results, "ViT-B-32", study.tasks, study.control, "")
+    assert set(table["tasks"]) == {str(len(SUITES[suite]))}
+    papers = {"paper14": {"Gargiulo et al. 2025", "Tang et al. 2024", "Jung et al. 2026"}}
+    papers |= {"paper20": papers["paper14"] - {"Tang et al. 2024"}, "public20": {"Tang et al. 2024"}}
+    theirs = table.loc[table["paper"] != "ours", "paper"].str.partition(",")[0]
+    assert set(theirs) == papers.get(suite, set(theirs))
+    points = published_points(study.results, "ViT-B-32", study.tasks, ["standard"], "")
+    assert set(points["source"].str.removesuffix(", ViT-B-32")) == {"ViT-B-32", *theirs}
+    standard = comparable.query("model == 'ViT-B-32' and paradigm == 'standard'")
+    assert set(points.loc[points["source"] != "ViT-B-32", "percent"]) <= set(standard["percent"])
+
+
+def test_paradigms_that_nobody_published_for_our_tasks_stand_alone() -> None:
+    study = make_study(models=["ViT-B-32"], paradigms=["tau_jp"], tasks=SUITES["paper14"], control=CONTROL)
+    table = literature_table(study.results, "ViT-B-32", study.tasks, study.control, "")
+    assert table[["paradigm", "paper"]].to_numpy().tolist() == [["tau_jp", "ours"]]
 
 
 def test_orderings() -> None:
     study = make_study()
-    rows = orderings(study.results, "small", list(study.paradigms), "another model")
+    rows = orderings(study.results, "small", study.tasks, list(study.paradigms), "another model")
     means = study.results.query(
         "scope == 'mean' and benchmark == 'negation' and setting == 'tuned' and metric == 'target'"
     )
     best_first = means.sort_values("value")["paradigm"].tolist()
     assert [part.split()[0] for part in rows.loc["small", "negation: target"].split(", ")] == best_first
     assert rows.loc["Yoshida et al. 2025, ViT-B-32", "normalised, α = 1"] == "tau_jp 97.2, standard 20.5"
-    points = published_points(study.results, "small", ["standard"], "another model")
+    points = published_points(study.results, "small", study.tasks, ["standard"], "another model")
     assert set(points["paradigm"]) == {"standard"}
 
 
@@ -177,14 +208,14 @@ def test_figures_of_leaky_checkpoints_are_marked_and_not_ranked(monkeypatch: pyt
     leaky = published.assign(dtd=published["dtd"].mask(published["paper"] == "Yoshida et al. 2025", "leaky"))
     monkeypatch.setattr("pipeline.report.tables.literature.published_results", lambda: leaky)
     study = make_study()
-    table = literature_table(study.results, "small", study.control, "another model")
+    table = literature_table(study.results, "small", study.tasks, study.control, "another model")
     marks = dict(zip(table["paper"].str.partition(",")[0], table["DTD"], strict=True))
     assert marks["Yoshida et al. 2025"] == "leaky"
     assert marks["Porrello et al. 2026"] == "clean"
     assert marks["ours"] == ""
-    order = orderings(study.results, "small", list(study.paradigms), "another model")
+    order = orderings(study.results, "small", study.tasks, list(study.paradigms), "another model")
     assert "Yoshida et al. 2025, ViT-B-32" not in order.index
-    points = published_points(study.results, "small", ["standard", "tau_jp"], "another model")
+    points = published_points(study.results, "small", study.tasks, ["standard", "tau_jp"], "another model")
     figure = published_figure(points, "small", ["standard", "tau_jp"], "normalised")
     (trace,) = [trace for trace in figure.data if trace.name.startswith("Yoshida")]
     assert trace.name.endswith("(leaky DTD)")

@@ -2,8 +2,8 @@
 
 Run it in a throw-away copy in which the stages are up to date. Needs Linux and a C compiler. For each call that makes,
 writes, allocates or renames a file below the copy, the stage runs with that call failing (ENOSPC, or ``--error EIO``).
-It must end with one line and a non-zero exit, or be undisturbed, and leave no temporary file and no half-written
-output; undisturbed, it must then write the same bytes as before.
+It must end with one line and a non-zero exit code, or as if nothing had failed, and leave no temporary file and no
+half-written output. Run again without a fault, it must write the same bytes as before.
 """
 
 import ctypes
@@ -112,7 +112,7 @@ def read_stage(name: str) -> FaultyStage:
 
 
 def sample(calls: int, most: int | None) -> list[int]:
-    """Return the numbers of the calls to fail: all, or this many at equal distances, with the first and the last."""
+    """Return the numbers of the calls to fail: all, or at most this many, evenly spaced from first to last."""
     if most is None or calls <= most:
         return list(range(1, calls + 1))
     return sorted({1 + round(i * (calls - 1) / (most - 1)) for i in range(most)})

@@ -50,24 +50,26 @@ def literature(study: Study, model: str) -> list[Block]:
     """Return our results beside the published figures, with differences where they are comparable."""
     reason = why_not_comparable(model, study.tasks, study.control, published_results())
     paradigms = list(study.models[model].searches)
-    points = published_points(study.results, model, paradigms, reason)
+    points = published_points(study.results, model, study.tasks, paradigms, reason)
     figures = [scatters.published(points, model, paradigms, title) for title in _FIGURES]
     blocks: list[Block] = []
     if reason:
         blocks.append(
             Text(
-                f"Not comparable: {reason}. Figures of {SHOWN_MODEL} are shown only to compare orderings: do the "
-                "paradigms come in the same order? A difference between those numbers and ours means nothing."
+                f"Not comparable: {reason}. Figures of {SHOWN_MODEL} on eight tasks are shown only to compare "
+                "orderings: do the paradigms come in the same order? A difference between those numbers and ours means "
+                "nothing."
             )
         )
-    caption = "In brackets: ours minus theirs, in points."
+    size = len(study.tasks)
+    caption = f"Means over the same {size} tasks. In brackets: ours minus theirs, in points."
     if reason:
-        caption = f"Published for {SHOWN_MODEL} on eight other tasks; ours: {model}. Not comparable."
+        caption = f"Published for {SHOWN_MODEL} on eight tasks; ours: {model} on {size} tasks. Not comparable."
     blocks.append(Panels(figures, caption))
-    order = orderings(study.results, model, paradigms, reason)
+    order = orderings(study.results, model, study.tasks, paradigms, reason)
     if len(order):
         blocks.append(Table("orderings", order.reset_index(), "Paradigms from the best to the worst, in %."))
-    table = literature_table(study.results, model, study.control, reason)
+    table = literature_table(study.results, model, study.tasks, study.control, reason)
     blocks.append(Table("literature", table, f"{caption} {LEAKY_NOTE}", folded=bool(reason)))
     return blocks
 
