@@ -84,5 +84,5 @@ def test_figures_of_merging_are_the_published_ones() -> None:
     for key, rows in by_tasks.groupby(["tasks", "paper", "method", "dtd"], sort=False):
         (tuned_on,) = set(rows["tuned_on"])
         cells = [cell(select(rows, model=model), ("accuracy", "normalized")) for model in MODELS]
-        lines.append("| " + " | ".join([*map(str, key), alphas.get(tuned_on, tuned_on), *cells]) + " |")
+        lines.append("| " + " | ".join(map(str, [*key, alphas.get(tuned_on, tuned_on), *cells])) + " |")
     assert "\n\n" + "\n".join(lines) + "\n\n" in PAGE.read_text(encoding="utf-8")

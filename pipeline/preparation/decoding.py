@@ -4,7 +4,7 @@ from io import BytesIO
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from pipeline.errors import one_line
 
@@ -24,6 +24,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_DOUBTFUL = 1 << 14  # 16-bit numbers that are all below this may be of 10, 12 or 14 bits
 _MOST_PIXELS = 178_956_970  # Pillow's own limit for an image that it opens
 
 
@@ -40,8 +41,11 @@ def decode(content: bytes, size: int, native: int | None) -> Pixels:
     """
     try:
         with Image.open(BytesIO(content), formats=FORMATS) as image:
+            wide_colours = _has_wide_colours(image)
             image.load()
             pixels = to_rgb(image)
+            if wide_colours:  # of which Pillow keeps the upper eight bits
+                _check_range(int(np.asarray(pixels).max()) << 8 | 255)
             orientation = _orientation(image)
     except UnidentifiedImageError:
         raise ValueError(f"cannot be decoded: {_what_it_is(content)}") from None
@@ -83,23 +87,74 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
     Greyscale is repeated, transparency is dropped with the colours below it kept, and CMYK is converted without a
     colour profile. Wide greyscale whose values fit into eight bits keeps them; else 16 bits lose the lower eight.
+    A PGM, and a TIFF of 9 to 15 bits, declare their range, which becomes that of eight bits.
 
     Raises:
-        ValueError: the pixels are floating-point, or 32-bit numbers of an unknown range.
+        ValueError: the pixels are floating-point, signed, inverted, or of an unknown range.
     """
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        _check_kind(image)
     if image.mode.startswith("I"):
         wide = np.asarray(image)
+        if image.mode == "I" and _is_unsigned(image):
+            wide = wide.view(np.uint32)
         low, high = int(wide.min()), int(wide.max())
         if low < 0 or high > 65535 or (high > 255 and image.mode == "I" and image.format != "PPM"):
             raise ValueError(
                 f"its pixels are 32-bit numbers from {low} to {high}, whose range is unknown; save it with 8 or 16 bits"
             )
-        return Image.fromarray((wide >> 8 if high > 255 else wide).astype(np.uint8)).convert("RGB")
+        bits = _declared_bits(image)
+        if bits is None and high > 255:
+            _check_range(high)
+            bits = 16
+        return Image.fromarray((wide >> (bits - 8 if bits else 0)).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits")
     if image.mode in ("P", "PA"):  # through RGBA, as Pillow requires for palettes with transparent colours
         image = image.convert("RGBA")
     return image.convert("RGB")
+
+
+def _check_kind(image: TiffImagePlugin.TiffImageFile) -> None:
+    """Refuse numbers whose meaning Pillow ignores."""
+    if _tag(image, TiffImagePlugin.SAMPLEFORMAT) == 2 and _tag(image, TiffImagePlugin.BITSPERSAMPLE) < 32:
+        raise ValueError("its pixels are signed numbers (SampleFormat 2); save it with 8 bits, unsigned")
+    if image.mode.startswith("I") and _tag(image, TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:
+        raise ValueError("its pixels are wide numbers of which 0 is white (MinIsWhite); save it with 8 bits")
+
+
+def _declared_bits(image: Image.Image) -> int | None:
+    """Return the bits that wide greyscale uses, if its file says so."""
+    if image.format == "PPM":  # Pillow stretches the file's range to this
+        return 16
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        bits = _tag(image, TiffImagePlugin.BITSPERSAMPLE)
+        return bits if 8 < bits < 16 else None
+    return None
+
+
+def _is_unsigned(image: Image.Image) -> bool:
+    """Return whether a TIFF says that its numbers are unsigned, which Pillow's mode ``I`` does not keep."""
+    return isinstance(image, TiffImagePlugin.TiffImageFile) and _tag(image, TiffImagePlugin.SAMPLEFORMAT) == 1
+
+
+def _tag(image: TiffImagePlugin.TiffImageFile, number: int) -> int:
+    """Return the first value of a tag, 1 if it is absent, as TIFF says of those asked for here."""
+    value = image.tag_v2.get(number, 1)
+    return value[0] if isinstance(value, tuple) else value
+
+
+def _has_wide_colours(image: Image.Image) -> bool:
+    """Return whether an image that is not yet loaded has 16 bits per channel, of which Pillow keeps eight."""
+    if not isinstance(image, ImageFile.ImageFile) or image.mode not in ("RGB", "RGBA", "RGBX", "LA"):
+        return False
+    return image.format in ("PNG", "TIFF") and any(";16" in str(tile.args) for tile in image.tile)
+
+
+def _check_range(high: int) -> None:
+    """Refuse 16-bit numbers up to ``high`` that may be of fewer bits, and would become nearly black."""
+    if high < _DOUBTFUL:
+        raise ValueError(f"its pixels are 16-bit numbers up to {high}, whose range is unknown; save it with 8 bits")
 
 
 def resize_and_crop(image: Image.Image, size: int) -> Image.Image:

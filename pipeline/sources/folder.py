@@ -1,6 +1,5 @@
 """Pack a task's images from a local directory into one parquet file per split, in the form of the hub."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import UserError
 from pipeline.images import SPLITS
 from pipeline.io.files import atomic_write
-from pipeline.sources.image_files import Contents, ImageFolder, Labelled
+from pipeline.sources.image_files import Contents, ImageFolder, Labelled, cannot_be_read, is_directory
 from pipeline.sources.record import SplitCounts
 from pipeline.tasks import TaskDefinition
 from pipeline.tasks.registry import FolderSource
@@ -43,7 +42,7 @@ def pack_folder(
     """
     folder = root / source.path
     where = f"task {definition.name}"
-    if not folder.is_dir():
+    if not is_directory(folder, where):
         raise UserError(f"{where}: {printable(folder)}: no such directory; correct source.path")
     images = ImageFolder(folder, _labels(definition, source), where)
     directories = images.splits()
@@ -55,7 +54,7 @@ def pack_folder(
     }
     if directories:
         splits["train"] = splits["train"].with_left_out(images.outside_classes(folder))
-    _check_complete(folder, list(splits.values()), where)
+    _check_complete(images, list(splits.values()))
     origin = {split: f"from {printable(path.name)}/" for split, path in (directories or {"train": folder}).items()}
     if "test" not in splits:
         train, test = _cut_test(splits["train"].images, source.test_fraction)
@@ -64,7 +63,9 @@ def pack_folder(
     splits = {split: splits[split] for split in SPLITS if split in splits}
     for split, contents in splits.items():
         if not contents.images:
-            raise UserError(f"{where}: {printable(folder)} has too few images for {split}; add some")
+            left_out = ", ".join(each.describe_left_out(folder) for each in splits.values() if each.left_out)
+            also = f"; left out: {left_out}" if left_out else ""
+            raise UserError(f"{where}: {printable(folder)} has too few images for {split}; add some{also}")
     for split, contents in splits.items():
         _write(destination / split / "images.parquet", folder, contents.images, where)
         print(
@@ -80,14 +81,13 @@ def pack_folder(
     }
 
 
-def _check_complete(folder: Path, splits: list[Contents], where: str) -> None:
+def _check_complete(folder: ImageFolder, splits: list[Contents]) -> None:
     """Check that every file below the folder was taken or left out."""
     taken = {path for contents in splits for path, _ in contents.images}
     left_out = {path for contents in splits for paths in contents.left_out.values() for path in paths}
-    existing = {Path(directory, name) for directory, _, names in os.walk(folder) for name in names}
-    lost = sorted(existing - taken - left_out)
+    lost = sorted(set(folder.files_below(folder.root)) - taken - left_out)
     if lost:
-        raise UserError(f"{where}: {printable(lost[0])} was added while the folder was read; run again")
+        raise UserError(f"{folder.where}: {printable(lost[0])} was added while the folder was read; run again")
 
 
 def _labels(definition: TaskDefinition, source: FolderSource) -> dict[str, int]:
@@ -120,7 +120,7 @@ def _content(file: Path, where: str) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise UserError(f"{where}: {printable(file)} cannot be read ({error.strerror})") from None
+        raise cannot_be_read(file, error, where) from None
 
 
 def _batches(images: Labelled) -> Iterator[Labelled]:

@@ -1,6 +1,7 @@
 """Decoding: equal to open_clip's own preprocessing where that is well defined, and the documented thing elsewhere."""
 
 import io
+import re
 import struct
 import zlib
 from contextlib import suppress
@@ -114,21 +115,121 @@ def test_wide_grey_with_eight_bit_values_is_as_clip_sees_it(kind: str, number: t
     assert np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).max() == value
 
 
+def test_sixteen_bits_with_the_upper_eight_first() -> None:
+    image = Image.frombytes("I;16B", (4, 4), b"\x81\x23" * 16)
+    content = saved(image, "TIFF")
+    assert Image.open(io.BytesIO(content)).mode == "I;16B"
+    assert flat(decode(content, 4, None)) == [0x81] * 3
+
+
 def test_sixteen_bits_of_a_pgm_lose_the_lower_eight() -> None:
     """Pillow gives 32-bit numbers for these, in the range of 16 bits."""
     assert flat(decode(b"P5 2 2 65535\n" + b"\x81\x23" * 4, 2, None)) == [0x81] * 3
 
 
-def test_sixteen_bit_colours() -> None:
-    """Pillow cannot write these, so the file is put together by hand."""
-    row = b"\x00" + struct.pack(">HHH", 0x1234, 0x80FF, 0xFF00) * 4
+def sixteen_bit_png(kind: int, *channels: int) -> bytes:
+    """A file of one colour, put together by hand, as Pillow cannot write it; ``kind`` 2 is RGB, 4 is LA, 6 is RGBA."""
+    row = b"\x00" + struct.pack(f">{len(channels)}H", *channels) * 4
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    header = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", 4, 4, 16, kind, 0, 0, 0)
     chunks = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(row * 4)), chunk(b"IEND", b"")]
-    assert flat(decode(b"\x89PNG\r\n\x1a\n" + b"".join(chunks), 4, None)) == [0x12, 0x80, 0xFF]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def tiff(pixels: np.ndarray, photometric: int, bits: int | None = None, sample_format: int = 1) -> bytes:
+    """A TIFF of these numbers, ``[height, width, channels]``, put together by hand."""
+    height, width, channels = pixels.shape
+    content = pixels.tobytes()
+    size = bits or pixels.itemsize * 8
+    start = 8 + 2 + 12 * 10 + 4  # of what does not fit into the table of tags
+    sizes = struct.pack(f"<{channels}H", *[size] * channels)
+    formats = struct.pack(f"<{channels}H", *[sample_format] * channels)
+    long = channels > 2
+    tags = [
+        *((256, 4, 1, width), (257, 4, 1, height)),
+        (258, 3, channels, start if long else size),
+        *((259, 3, 1, 1), (262, 3, 1, photometric), (273, 4, 1, start + 4 * channels), (277, 3, 1, channels)),
+        *((278, 4, 1, height), (279, 4, 1, len(content))),
+        (339, 3, channels, start + 2 * channels if long else sample_format),
+    ]
+    table = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + table + bytes(4) + sizes + formats + content
+
+
+def test_sixteen_bit_colours() -> None:
+    assert flat(decode(sixteen_bit_png(2, 0x1234, 0x80FF, 0xFF00), 4, None)) == [0x12, 0x80, 0xFF]
+    colours = np.tile(np.array([0x1234, 0x80FF, 0xFF00], "<u2"), (4, 4, 1))
+    assert flat(decode(tiff(colours, 2), 4, None)) == [0x12, 0x80, 0xFF]
+
+
+@pytest.mark.parametrize("high", [256, 1023, 4095, 16383])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bit_grey_of_a_doubtful_range_is_refused(kind: str, high: int) -> None:
+    """Cameras and scanners save 10, 12 or 14 bits as 16: nearly black, if the lower eight are dropped."""
+    pixels = np.zeros((5, 5), np.uint16)
+    pixels[2, 2] = high
+    message = f"^cannot be decoded: its pixels are 16-bit numbers up to {high}, whose range is unknown; save it with 8 "
+    with pytest.raises(ValueError, match=message):
+        decode(saved(Image.fromarray(pixels), kind), 5, None)
+    pixels[2, 2] = 16384
+    assert decode(saved(Image.fromarray(pixels), kind), 5, None).max() == 64
+
+
+DARK_COLOURS = {
+    "PNG RGB": sixteen_bit_png(2, 4000, 300, 0),
+    "PNG RGBA": sixteen_bit_png(6, 4000, 300, 0, 65535),
+    "PNG LA": sixteen_bit_png(4, 4000, 65535),
+    "TIFF RGB": tiff(np.full((4, 4, 3), 4000, "<u2"), 2),
+}
+
+
+@pytest.mark.parametrize("kind", DARK_COLOURS)
+def test_sixteen_bit_colours_of_a_doubtful_range_are_refused(kind: str) -> None:
+    with pytest.raises(ValueError, match=r"16-bit numbers up to 4095, whose range is unknown; save it with 8 bits$"):
+        decode(DARK_COLOURS[kind], 4, None)
+
+
+def test_a_tiff_of_twelve_bits_declares_its_range() -> None:
+    pixels = np.frombuffer(b"\x80\x08\x00" * 8, np.uint8).reshape(4, 6, 1)  # 0x800 twice per three bytes
+    content = tiff(pixels, 1, bits=12)
+    content = content.replace(struct.pack("<HHII", 256, 4, 1, 6), struct.pack("<HHII", 256, 4, 1, 4))
+    assert flat(decode(content, 4, None)) == [0x80] * 3
+
+
+@pytest.mark.parametrize(
+    ("content", "values"),
+    [
+        (b"P5 3 3 65535\n" + np.array([200, 0, 255] * 3, ">u2").tobytes(), {0}),
+        (b"P5 3 3 1023\n" + np.array([0, 1023, 0] * 3, ">u2").tobytes(), {0, 255}),
+        (b"P2 3 3 4095\n" + b"3 3 3 " * 3, {0}),
+        (b"P5 3 3 15\n" + bytes([0, 5, 15] * 3), {0, 85, 255}),
+    ],
+)
+def test_a_pgm_is_scaled_by_the_range_that_it_declares(content: bytes, values: set[int]) -> None:
+    assert set(decode(content, 3, None).ravel().tolist()) == values
+
+
+ODD_NUMBERS = {
+    "MinIsWhite": (tiff(np.full((4, 4, 1), 60000, "<u2"), 0), "of which 0 is white (MinIsWhite)"),
+    "MinIsWhite, dark": (tiff(np.full((4, 4, 1), 5, "<u2"), 0), "of which 0 is white (MinIsWhite)"),
+    "signed, 16 bits": (tiff(np.full((4, 4, 1), 200, "<i2"), 1, sample_format=2), "signed numbers (SampleFormat 2)"),
+    "signed, 8 bits": (tiff(np.full((4, 4, 1), -5, "i1"), 1, sample_format=2), "signed numbers (SampleFormat 2)"),
+    "unsigned, 32 bits": (tiff(np.full((4, 4, 1), 4_000_000_000, "<u4"), 1), "from 4000000000 to 4000000000, whose"),
+}
+
+
+@pytest.mark.parametrize("case", ODD_NUMBERS)
+def test_numbers_of_another_meaning_are_refused_by_name(case: str) -> None:
+    content, text = ODD_NUMBERS[case]
+    with pytest.raises(ValueError, match=re.escape(text)):
+        decode(content, 4, None)
+
+
+def test_eight_bits_of_which_0_is_white() -> None:
+    assert flat(decode(tiff(np.full((4, 4, 1), 5, np.uint8), 0), 4, None)) == [250] * 3
 
 
 def test_exif_orientation_is_followed() -> None:

@@ -1,5 +1,6 @@
 """A folder of images as a task: what a practitioner brings."""
 
+import errno
 import os
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -276,6 +277,60 @@ AMBIGUOUS: dict[str, tuple[Callable[[Folder], object], str]] = {
         "guinea pig/x.png is the same file as dog/0.png",
     ),
     "link to nothing": (linked("nowhere.png", "dog/x.png"), "dog/x.png is a link that leads nowhere"),
+    "link to no directory": (linked("nowhere", "dog/more"), "dog/more is a link that leads nowhere"),
+    "link to nothing beside classes": (linked("nowhere", "notes"), "notes is a link that leads nowhere"),
+    "link to nothing as val": (
+        lambda folder: [fill(folder, "train", "test"), (folder.root / "photos" / "val").symlink_to("val")],
+        "photos/val is a link that leads nowhere; mend or delete it",
+    ),
+    "link to nothing as test": (
+        lambda folder: [fill(folder, "train"), (folder.root / "photos" / "test").symlink_to("/nowhere")],
+        "photos/test is a link that leads nowhere; mend or delete it",
+    ),
+    "link to nothing beside classes of a split": (
+        lambda folder: [fill(folder, "train"), (folder.root / "photos" / "train" / "x").symlink_to("/nowhere")],
+        "train/x is a link that leads nowhere",
+    ),
+    "link to nothing in a directory without images": (
+        lambda folder: [
+            fill(folder, "train"),
+            folder.add("papers", "a.txt"),
+            (folder.root / "photos" / "papers" / "x").symlink_to("/nowhere"),
+        ],
+        "papers/x is a link that leads nowhere",
+    ),
+    "link to a directory in a directory without images": (
+        lambda folder: [
+            fill(folder, "train"),
+            folder.add("papers", "a.txt"),
+            (folder.root / "photos" / "papers" / "x").symlink_to(folder.root),
+        ],
+        "photos/papers stands beside directories of splits",
+    ),
+    "file called test beside train": (
+        lambda folder: [fill(folder, "train"), folder.add(".", "Test")],
+        "photos/Test means test but is not a directory; put the directory in its place, or delete it",
+    ),
+    "file called val beside classes": (
+        lambda folder: [fill(folder, "."), folder.add(".", "val")],
+        "photos/val means val but is not a directory",
+    ),
+    "images of another format beside train": (
+        lambda folder: [fill(folder, "train"), folder.add("heldout/x", "1.heic")],
+        "photos/heldout stands beside directories of splits",
+    ),
+    "classes without images beside train": (
+        lambda folder: [fill(folder, "train"), folder.add("heldout/guinea_pig", "1")],
+        "photos/heldout stands beside directories of splits ('train'); move it into one of them or out of the folder",
+    ),
+    "image of another format": (
+        lambda folder: [fill(folder, "."), folder.add("dog", "1.HEIC")],
+        "dog/1.HEIC is an image of a format that cannot be read; convert it to PNG or JPEG",
+    ),
+    "image of another format beside classes": (
+        lambda folder: [fill(folder, "train"), folder.add("train", "1.avif")],
+        "train/1.avif is an image of a format that cannot be read; convert it to PNG or JPEG",
+    ),
     "link to itself": (linked("dog/x.png", "dog/x.png"), "dog/x.png is a link that leads nowhere"),
     "name in Latin-1": (latin_1, "dog/caf\\xe9.png has a name that is not UTF-8"),
     "no images": (
@@ -352,7 +407,7 @@ def test_hidden_files_are_left_out_and_named(
 
 def test_every_file_is_packed_or_left_out(folder: Folder) -> None:
     fill(folder, ".")
-    folder.add("dog", *(f"x.{suffix}" for suffix in ("JPG", "JFIF", "jpe", "pbm", "heic", "svg", "png ", "txt")), "x")
+    folder.add("dog", *(f"x.{suffix}" for suffix in ("JPG", "JFIF", "jpe", "pbm", "raw", "zip", "png ", "txt")), "x")
     os.mkfifo(folder.root / "photos" / "dog" / "pipe.png")
     record = folder.pack()
     assert record.counts is not None
@@ -378,3 +433,68 @@ def test_each_split_says_what_it_holds(folder: Folder, capsys: pytest.CaptureFix
         "1 in a directory without images (papers/licence.txt)",
         "task pets, split test: 4 images drawn at random, as there is no directory of test images; left out: nothing",
     ]
+
+
+def test_too_few_images_says_what_was_left_out(folder: Folder) -> None:
+    for name in CLASSES:
+        folder.add(name, "1.bin", "2.bin")
+    assert folder.refused().endswith(
+        "photos has too few images for train; add some; left out: 4 not named as an image (dog/1.bin, dog/2.bin, "
+        "guinea pig/1.bin, …)"
+    )
+
+
+def test_too_few_images_with_nothing_left_out(folder: Folder) -> None:
+    fill(folder, ".", images=1)
+    assert folder.refused().endswith("photos has too few images for test; add some")
+
+
+def deny(monkeypatch: pytest.MonkeyPatch, place: Any, function: str, denied: str) -> None:
+    """Let the operating system refuse a directory; permissions do not stop root, who may run the tests."""
+    allowed = getattr(place, function)
+
+    def refuse(path: Any, *arguments: Any, **options: Any) -> Any:
+        if str(path).endswith(denied):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return allowed(path, *arguments, **options)
+
+    monkeypatch.setattr(place, function, refuse)
+
+
+def test_a_directory_that_cannot_be_read_is_refused(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(folder, "train")
+    folder.add("papers/old", "a.txt")
+    deny(monkeypatch, os, "scandir", "papers/old")
+    assert folder.refused().endswith("photos/papers/old cannot be read (Permission denied)")
+
+
+@pytest.mark.parametrize("denied", ["photos", "photos/test", "photos/train/dog", "photos/train/dog/0.png"])
+def test_what_the_system_does_not_let_be_seen_is_refused(
+    denied: str, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(folder, "train", "test")
+    deny(monkeypatch, Path, "stat", denied)
+    assert folder.refused().endswith(f"/{denied} cannot be read (Permission denied)")
+
+
+def test_a_hidden_directory_that_cannot_be_read_is_left_out(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """A disk's ``lost+found`` belongs to root."""
+    fill(folder, "train", "test")
+    folder.add("lost+found", "1.png")
+    deny(monkeypatch, os, "scandir", "lost+found")
+    folder.pack()
+    assert "left out: 1 hidden (lost+found)" in capsys.readouterr().out
+
+
+def test_a_hidden_link_that_leads_nowhere_is_left_out(folder: Folder, capsys: pytest.CaptureFixture) -> None:
+    """Editors lock files with such links."""
+    fill(folder, "train", "test")
+    folder.add("papers/.git", "config")
+    for place in ("train/dog/.#notes", "papers/.git/lock"):
+        (folder.root / "photos" / place).symlink_to("nowhere")
+    folder.pack()
+    output = capsys.readouterr().out
+    assert "1 hidden (train/dog/.#notes)" in output
+    assert "2 in a directory without images (papers/.git/config, papers/.git/lock)" in output
