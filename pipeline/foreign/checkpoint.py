@@ -14,7 +14,7 @@ from pipeline.errors import UserError
 from pipeline.foreign.file_kinds import READ, file_kind
 from pipeline.foreign.nesting import named_tensors
 from pipeline.foreign.pickles import Unreadable, read_archive
-from pipeline.foreign.shards import ShardIndex, find_index, is_index, shard_number
+from pipeline.foreign.shards import ShardIndex, find_index, is_index, shard_by_name
 from pipeline.io.arrays import METADATA_KEY, read_arrays
 from pipeline.io.files import file_sha256
 from pipeline.models.checkpoints import Provenance, provenance_of
@@ -25,6 +25,16 @@ _IN_FOLDERS = (
     *("pytorch_model.bin", "open_clip_pytorch_model.bin"),
 )
 _SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth", ".ckpt"})
+# Files of a training state that have these suffixes, and no weights.
+_STATES = re.compile(r"(optimizer|scheduler|scaler|sampler|rng_state|training_args)([_.].*)?", re.IGNORECASE)
+_ADAPTERS = re.compile(r"adapter_model\b.*", re.IGNORECASE)
+# Types of safetensors that the library reads.
+_TYPES = frozenset(
+    {
+        *("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "F16", "BF16", "F32", "F64", "C64", "F4"),
+        *("F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"),
+    }
+)
 # Maximum number of prefixes or names listed in a message.
 _LISTED = 5
 
@@ -39,6 +49,7 @@ class ForeignCheckpoint:
     quick_gelu: whether the configuration beside it asks for QuickGELU; ``None`` without one.
     provenance: of a checkpoint or task vector that Tauflow wrote; ``None`` for all others.
     prefix: what was removed from the tensors' names, if only a part of the file was chosen.
+    notes: what the user should know about the choice of the file.
     """
 
     path: Path
@@ -47,6 +58,7 @@ class ForeignCheckpoint:
     quick_gelu: bool | None
     provenance: Provenance | None = None
     prefix: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def origin(self) -> str:
@@ -83,19 +95,26 @@ def read_foreign(path: Path) -> ForeignCheckpoint:
         UserError: the file is missing, damaged, of another format, or holds no tensors.
     """
     try:
-        file = _weights_in(path) if path.is_dir() else path
+        file, *twins = _weights_in(path) if path.is_dir() else [path]
         if not file.is_file():
             kind = "not a regular file" if file.exists() else "no such file"
             raise UserError(f"{file}: {kind}; name a checkpoint, or a folder with one")
-        return _read_sharded(file) if is_index(file) else _read_whole(file)
+        checkpoint = _read_sharded(file) if is_index(file) else _read_whole(file)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or type(error).__name__}") from None
+    if not twins:
+        return checkpoint
+    names = listed([twin.name for twin in twins])
+    return replace(checkpoint, notes=(f"{file.name} was read, and not {names} beside it; they usually hold the same",))
 
 
 def _read_whole(file: Path) -> ForeignCheckpoint:
-    number, count = shard_number(file)
-    if count > 1:
-        raise UserError(f"{file}: shard {number} of {count}; name the folder, or the index (*.index.json) beside it")
+    number = shard_by_name(file)
+    if number:
+        raise UserError(
+            f"{file}: shard {number} by its name; name the folder, or the index (*.index.json) beside it, or rename "
+            "the file if it is whole"
+        )
     tensors = _read_tensors(file)
     return ForeignCheckpoint(file, file_sha256(file), tensors, _quick_gelu(file.parent), _own_provenance(file))
 
@@ -127,21 +146,44 @@ def _read_tensors(file: Path) -> dict[str, Tensor | Unreadable]:
     return tensors
 
 
-def _weights_in(folder: Path) -> Path:
+def _weights_in(folder: Path) -> list[Path]:
+    """Return the weights file or index of a folder, and then the files that hold the same by their names."""
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES and p.is_file())
+    weights = [file for file in files if not _STATES.fullmatch(file.name)]
     index = find_index(folder)
-    if index:
-        return index
-    for name in _IN_FOLDERS:
-        if (folder / name).is_file():
-            return folder / name
-    weights = sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES and p.is_file())
-    if any(shard_number(file)[1] > 1 for file in weights):
+    chosen = index or next((folder / name for name in _IN_FOLDERS if (folder / name).is_file()), None)
+    if chosen is None and any(map(shard_by_name, weights)):
         raise UserError(f"{folder}: has shards, but no index (*.index.json) of them; download it as well")
-    if len(weights) > 1:
+    if chosen is None and len(weights) > 1:
         raise UserError(f"{folder}: has several weights files; name one of {listed([p.name for p in weights])}")
-    if not weights:
+    if not (chosen or weights):
         raise UserError(f"{folder}: has no weights ({', '.join(sorted(_SUFFIXES))}); name the file itself")
-    return weights[0]
+    chosen = chosen or weights[0]
+    own = ShardIndex.read(index).shards if index else [chosen]
+    others = [file for file in weights if file not in own]
+    _check_others(folder, chosen, others)
+    return [chosen, *others]
+
+
+def _check_others(folder: Path, chosen: Path, others: list[Path]) -> None:
+    """Check that the other weights files of a folder are the same weights for other libraries, by their names."""
+    adapters = [file.name for file in others if _ADAPTERS.fullmatch(file.name)]
+    if adapters:
+        raise UserError(
+            f"{folder}: has an adapter, {listed(adapters)}, beside {chosen.name}; merge it into the weights, or name "
+            "the file itself"
+        )
+    unknown = [file.name for file in others if _library(file) is None or _library(file) == _library(chosen)]
+    if unknown:
+        raise UserError(f"{folder}: has {listed(unknown)} beside {chosen.name}; name the file instead of the folder")
+
+
+def _library(file: Path) -> tuple[str, bool] | None:
+    """Return for which library and in which format a file is, by its name; ``None`` if this name is not fixed."""
+    whole = re.sub(r"-\d+-of-\d+(?=\.\w+$)|\.index(\.\w+)?\.json$", "", file.name)
+    if whole not in _IN_FOLDERS:
+        return None
+    return whole.partition("model")[0].removesuffix("pytorch_"), "safetensors" in whole
 
 
 def _own_provenance(file: Path) -> Provenance | None:
@@ -169,13 +211,18 @@ def _safetensors_fault(file: Path) -> str:
     with file.open("rb") as stream:
         end = 8 + int.from_bytes(stream.read(8), "little")
         header = stream.read(end - 8) if end <= size else b""
+    types: dict[str, str] = {}
     try:
-        ends = [entry["data_offsets"][1] for name, entry in json.loads(header).items() if name != "__metadata__"]
-        needed = end + max(ends, default=0)
+        entries = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
+        needed = end + max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+        types = {name: str(entry["dtype"]) for name, entry in entries.items()}
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         needed = end
     if needed > size:
         return f"cut short: {size:,} of {needed:,} bytes are there; download or copy it again"
+    for name, kind in types.items():
+        if kind not in _TYPES:
+            return f"tensor {name[:80]!r} is of type {kind[:80]!r}, which is not read; save it as float32"
     return f"damaged, or not a safetensors file; download or copy it again (read are {READ})"
 
 

@@ -1,5 +1,6 @@
 """Recognise a weights file by its first bytes, whatever its suffix."""
 
+import re
 from pathlib import Path
 from typing import Literal
 from zipfile import BadZipFile, ZipFile
@@ -13,12 +14,22 @@ READ = "safetensors files and archives of torch.save (torch 1.6 or later)"
 
 _HEAD = 512
 _OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickle of its magic number
+# The longest header that the safetensors library reads.
+_MAX_HEADER = 100_000_000
+_BOM = b"\xef\xbb\xbf"
+# How the text of a pointer begins, whatever its line ends; Git LFS was once called Hawser.
+_POINTERS = {
+    rb"version https://(git-lfs|hawser)\b": (
+        "a Git LFS pointer, not the weights; run `git lfs pull` where it was cloned"
+    ),
+    rb"# xet version": "a pointer to Xet storage, not the weights; run `git xet checkout` where it was cloned",
+    rb"[./]*(\.git)?/annex/objects/": "a git-annex pointer, not the weights; run `git annex get` where it was cloned",
+    rb"(\w+:.*\n|[ -].*\n)*?outs:\s+- (md5|hash|etag|checksum|size|path):": (
+        "a DVC pointer, not the weights; run `dvc pull` where it was cloned"
+    ),
+}
 # First bytes of other formats.
 _OTHERS = {
-    b"version https://git-lfs": "a Git LFS pointer, not the weights; run `git lfs pull` where it was cloned",
-    b"# xet version": "a pointer to Xet storage, not the weights; run `git xet checkout` where it was cloned",
-    b"/annex/objects/": "a git-annex pointer, not the weights; run `git annex get` where it was cloned",
-    b"outs:\n- md5:": "a DVC pointer, not the weights; run `dvc pull` where it was cloned",
     _OLD_TORCH: "in torch.save's format before torch 1.6; save it again with a later torch",
     b"\x80": "a pickle that torch.save did not write; save its tensors as safetensors",
     b"GGUF": "a GGUF file, whose weights are quantised; take the original weights",
@@ -46,7 +57,7 @@ def file_kind(file: Path) -> Kind:
         raise UserError(f"{file}: empty (0 bytes); download or copy it again")
     if head.startswith(b"PK"):
         return _checked_zip(file)
-    if head[8:9] == b"{":
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _MAX_HEADER:
         return "safetensors"
     raise UserError(f"{file}: {_described(head)}")
 
@@ -55,7 +66,10 @@ def _described(head: bytes) -> str:
     for beginning, description in _OTHERS.items():
         if head.startswith(beginning):
             return description
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    text = head.removeprefix(_BOM).lstrip()
+    for beginning, description in _POINTERS.items():
+        if re.match(beginning, text):
+            return description
     if text.startswith(b"<"):
         return "a web page (HTML or XML), not the weights; download the file itself"
     if text[:1] in (b"{", b"["):

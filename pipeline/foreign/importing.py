@@ -27,6 +27,7 @@ class Imported:
     base_is_known: whether the file contains its θ₀, which then equals this one.
     rounded: whether the file is of lower precision than float32, so that τ holds rounding errors.
     was_difference: whether the file held τ itself.
+    notes: what else the user should know.
     """
 
     vector: TaskVector
@@ -36,6 +37,7 @@ class Imported:
     base_is_known: bool
     rounded: bool
     was_difference: bool
+    notes: tuple[str, ...] = ()
 
 
 def import_task_vector(
@@ -81,6 +83,7 @@ def import_task_vector(
         matched.base_is_known or checkpoint.provenance is not None,
         matched.rounded,
         was_difference,
+        (*checkpoint.notes, *matched.notes),
     )
 
 

@@ -9,7 +9,7 @@ import io
 import math
 import pickle
 import pickletools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,8 +92,30 @@ class _Element(_Sealed):
 
 @dataclass(frozen=True, slots=True)
 class _Storage(_Sealed):
+    """The bytes of tensors, and the type that they are read as.
+
+    changed: what was computed from the bytes; all tensors share it, so that no number of them takes more memory.
+    """
+
     content: Tensor
     dtype: torch.dtype
+    changed: dict[tuple[torch.dtype, frozenset[str]], Tensor]
+
+    def elements(self, marks: frozenset[str]) -> Tensor:
+        """Return the values, changed as torch's marks say: it may store the negative or the conjugate of a tensor.
+
+        Raises:
+            NotImplementedError: a mark is unknown, or does not exist for this type.
+        """
+        if marks - {"neg", "conj"}:
+            raise NotImplementedError
+        stored = self.content.view(self.dtype)
+        if not marks:
+            return stored
+        if (self.dtype, marks) not in self.changed:
+            conjugate = stored.conj_physical() if "conj" in marks else stored
+            self.changed[self.dtype, marks] = conjugate.neg() if "neg" in marks else conjugate
+        return self.changed[self.dtype, marks]
 
     __setstate__ = _Sealed.__setstate__
 
@@ -127,6 +149,7 @@ class _Unpickler(pickle.Unpickler):
         super().__init__(io.BytesIO(content))
         self._archive, self._root = archive, root
         self._storages: dict[str, Tensor] = {}
+        self._changed: dict[str, dict[tuple[torch.dtype, frozenset[str]], Tensor]] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         return _KNOWN.get(f"{module}.{name}", Inert)
@@ -140,7 +163,7 @@ class _Unpickler(pickle.Unpickler):
             self._storages[key] = torch.frombuffer(content, dtype=torch.uint8) if content else torch.empty(0).byte()
         if len(self._storages[key]) != count * element.dtype.itemsize:
             raise pickle.UnpicklingError("a storage of another size")
-        return _Storage(self._storages[key], element.dtype)
+        return _Storage(self._storages[key], element.dtype, self._changed.setdefault(key, {}))
 
 
 def _entry(archive: ZipFile, name: str) -> bytearray:
@@ -151,9 +174,20 @@ def _entry(archive: ZipFile, name: str) -> bytearray:
 
 
 def _dense(
-    storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object
+    storage: _Storage,
+    offset: int,
+    size: tuple[int, ...],
+    stride: tuple[int, ...],
+    _grad: bool = False,
+    _hooks: object = None,
+    bits: Mapping[str, bool] | None = None,
+    *_: object,
 ) -> Tensor | Unreadable:
-    elements = storage.content.view(storage.dtype)
+    marks = frozenset(mark for mark, is_set in (bits or {}).items() if is_set)
+    try:
+        elements = storage.elements(marks)
+    except NotImplementedError:
+        return Unreadable(f"marked as {', '.join(map(str, sorted(marks)))}")
     if math.prod(size) > len(elements):
         return Unreadable("expanded beyond what is stored")  # copying it could take any amount of memory
     return elements.as_strided(size, stride, offset)
@@ -167,9 +201,10 @@ def _dense_of_type(
     _grad: bool,
     _hooks: object,
     element: _Element,
+    bits: Mapping[str, bool] | None = None,
     *_: object,
 ) -> Tensor | Unreadable:
-    return _dense(_Storage(storage.content, element.dtype), offset, size, stride)
+    return _dense(_Storage(storage.content, element.dtype, storage.changed), offset, size, stride, bits=bits)
 
 
 def _first(value: object, *_: object) -> object:

@@ -12,8 +12,13 @@ from pydantic import BaseModel, Field, ValidationError
 from pipeline.errors import UserError
 from pipeline.io.files import file_sha256
 
-_INDEX = ".index.json"
-_SHARD = re.compile(r"-(\d+)-of-(\d+)\.\w+")
+# Hugging Face puts the variant of a model into the name: ``model.safetensors.index.fp16.json``.
+_INDEX = r"\.index(\.\w+)?\.json$"
+# Names of shards whose total is in the name, and of others.
+_SHARD_OF = re.compile(r"(\d+)[-_ .]?of[-_ .]?(\d+)(?!\d)", re.IGNORECASE)
+_SHARD = re.compile(
+    r"consolidated\.\d+|mp_rank_\d+|(?<![a-z])part[-_ ]?\d+|(?<=\.safetensors\.)\d+$|(?<=\.bin\.)\d+$", re.IGNORECASE
+)
 
 
 class _IndexFile(BaseModel):
@@ -51,7 +56,7 @@ class ShardIndex:
 
 def is_index(file: Path) -> bool:
     """Return whether a file is named like an index."""
-    return file.name.lower().endswith(_INDEX)
+    return re.search(_INDEX, file.name, re.IGNORECASE) is not None
 
 
 def find_index(folder: Path) -> Path | None:
@@ -60,8 +65,8 @@ def find_index(folder: Path) -> Path | None:
     Raises:
         UserError: there are several of a kind.
     """
-    for kind in (".safetensors", ".bin"):
-        indices = sorted(p for p in folder.iterdir() if p.name.lower().endswith(f"{kind}{_INDEX}"))
+    for kind in ("safetensors", "bin"):
+        indices = [p for p in sorted(folder.iterdir()) if re.search(rf"\.{kind}{_INDEX}", p.name, re.IGNORECASE)]
         if len(indices) > 1:
             names = ", ".join(path.name for path in indices)
             raise UserError(f"{folder}: has several indices of shards; name one of {names}")
@@ -70,7 +75,10 @@ def find_index(folder: Path) -> Path | None:
     return None
 
 
-def shard_number(file: Path) -> tuple[int, int]:
-    """Return (i, n) for a file named as shard i of n, and (1, 1) for any other."""
+def shard_by_name(file: Path) -> str | None:
+    """Return which one of several shards a file's name says it is: ``1 of 2``, ``consolidated.00``."""
+    for match in _SHARD_OF.finditer(file.name):
+        if int(match[2]) > 1:
+            return f"{int(match[1])} of {int(match[2])}"
     match = _SHARD.search(file.name)
-    return (int(match[1]), int(match[2])) if match else (1, 1)
+    return match[0] if match else None

@@ -90,6 +90,7 @@ def remarks(imported: "Imported") -> Iterator[str]:
         yield "θ is as far from θ₀ as unrelated weights are; make sure that --model is what it was trained from"
     if imported.rounded:
         yield "the file is of lower precision than float32, so τ holds its rounding errors"
+    yield from imported.notes
 
 
 def _listed(names: list[str]) -> str:

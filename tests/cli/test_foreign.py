@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from artifacts import layout
@@ -139,6 +140,16 @@ def test_of_two_encoders_one_is_chosen(state: State, run: Run) -> None:
     result = run(*arguments, "--prefix", "student.")
     assert result.exit_code == 0, result.output
     assert "4 tensors moved, ‖τ‖ 0.2263" in result.stdout
+
+
+def test_of_two_files_in_a_folder_the_one_that_is_read_is_noted(state: State, run: Run) -> None:
+    Path("theirs").mkdir()
+    moved = {n: t + 0.01 if n.endswith("ln_1.weight") else t for n, t in state.items()}
+    save_file(moved, "theirs/model.safetensors")
+    torch.save(state, "theirs/pytorch_model.bin")
+    result = run("import", "theirs", "--task", "textures", "--name", "theirs")
+    assert result.exit_code == 0, result.output
+    assert "note: model.safetensors was read, and not 'pytorch_model.bin' beside it" in result.stderr
 
 
 def test_a_difference_is_noted(state: State, run: Run) -> None:

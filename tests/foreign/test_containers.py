@@ -107,6 +107,16 @@ def pairs(kind: str, tuned: nn.Module, origin: nn.Module) -> dict[str, Any]:
         "prefixes": flat,
         "the other first": dict(reversed(flat.items())),
         "one incomplete": {name: t for name, t in flat.items() if name != "one.visual.proj"},
+        "one by three tensors": {
+            name: t
+            for name, t in flat.items()
+            if not name.startswith("one.") or "visual.transformer.resblocks.0.ln_" in name
+        },
+        "the other by three tensors": {
+            name: t
+            for name, t in flat.items()
+            if not name.startswith("other.") or "visual.transformer.resblocks.0.attn." in name
+        },
         "attention only": {name: t for name, t in flat.items() if "visual." in name and ".attn." in name},
         "mappings": {**OTHERS, **states},
         "a list": dict(enumerate(states.values())),
@@ -121,6 +131,12 @@ def pairs(kind: str, tuned: nn.Module, origin: nn.Module) -> dict[str, Any]:
             for shift, key in enumerate(("one", "other"))
             for name, tensor in CLIPVisionModel(CLIPVisionConfig(**VISION)).state_dict().items()
         },
+        "Hugging Face's, one partly": {
+            f"{key}.{name}": tensor + shift
+            for shift, key in enumerate(("one", "other"))
+            for name, tensor in CLIPVisionModel(CLIPVisionConfig(**VISION)).state_dict().items()
+            if key == "other" or "patch_embedding" in name or "encoder.layers.0" in name
+        },
         "two libraries": {
             **prefixed(tuned.state_dict(), "one."),
             **prefixed(CLIPVisionModel(CLIPVisionConfig(**VISION)).state_dict(), "other."),
@@ -129,6 +145,7 @@ def pairs(kind: str, tuned: nn.Module, origin: nn.Module) -> dict[str, Any]:
 
 
 KINDS = [
+    *("one by three tensors", "the other by three tensors", "Hugging Face's, one partly"),
     *("prefixes", "the other first", "one incomplete", "attention only", "mappings", "a list", "modules"),
     *("linearised", "Hugging Face's", "two libraries"),
 ]
@@ -144,8 +161,31 @@ def test_of_two_encoders_none_is_guessed(
     assert line.startswith("holds 2 image encoders, named ")
     assert line.endswith("; choose with --prefix")
     assert all(f"'{name}." in line for name in names)
+    if kind == "Hugging Face's, one partly":
+        return  # Hugging Face's part cannot be told from another network, so it is not read alone
     vectors = [imported(tmp_path / "a.pt", encoder, prefix).vector for prefix in (names[0], f"{names[1]}.")]
     assert vectors[0].norm() != vectors[1].norm()
+
+
+def test_an_encoder_without_a_prefix_beside_another_cannot_be_chosen(
+    tmp_path: Path, tuned: nn.Module, encoder: ImageEncoder
+) -> None:
+    bare = dict(tuned.get_submodule("visual").state_dict())
+    teacher = {f"teacher.{name}": tensor + 0.01 for name, tensor in bare.items()}
+    for content in ({**bare, **teacher}, {**bare, **dict(list(teacher.items())[:3])}):
+        torch.save(content, tmp_path / "a.pt")
+        assert refusal(tmp_path / "a.pt", encoder) == (
+            "holds 2 image encoders, named '', 'teacher.'; choose with --prefix, or save the one you want alone"
+        )
+
+
+def test_equal_parts_of_an_encoder_are_no_second_one(
+    tmp_path: Path, tuned: nn.Module, encoder: ImageEncoder, tau: dict[str, Tensor]
+) -> None:
+    state = tuned.state_dict()
+    part = {f"again.{name}": tensor.clone() for name, tensor in state.items() if ".attn." in name}
+    torch.save({**part, **{f"model.{name}": tensor for name, tensor in state.items()}}, tmp_path / "a.pt")
+    assert_is(imported(tmp_path / "a.pt", encoder), tau)
 
 
 def test_a_prefix_takes_the_part_it_names(
@@ -202,8 +242,11 @@ def test_shards_are_read_by_their_index(
         result = imported(path, encoder)
         assert_is(result, tau)
         assert str(result.vector.provenance.imported_from).startswith(f"{index.name}, SHA-256 ")
-    assert refusal(first, encoder) == "shard 1 of 2; name the folder, or the index (*.index.json) beside it"
-    assert refusal(second, encoder).startswith("shard 2 of 2; ")
+    assert refusal(first, encoder) == (
+        "shard 1 of 2 by its name; name the folder, or the index (*.index.json) beside it, or rename the file if it is "
+        "whole"
+    )
+    assert refusal(second, encoder).startswith("shard 2 of 2 by its name; ")
     sha256 = read_foreign(index).sha256
     content = json.loads(index.read_text())
     index.write_text(json.dumps({**content, "weight_map": {**content["weight_map"], "more": first.name}}))
@@ -215,6 +258,48 @@ def test_shards_are_read_by_their_index(
     assert refusal(tmp_path / "a", encoder) == "has shards, but no index (*.index.json) of them; download it as well"
     sharded(tmp_path / "a", {name: tensor + 1 for name, tensor in tuned.state_dict().items()}, kind)
     assert read_foreign(index).sha256 != sha256
+
+
+@pytest.mark.parametrize(
+    ("name", "shard"),
+    [
+        ("model_00001_of_00002.safetensors", "1 of 2"),
+        ("model.00001-of-00002.safetensors", "1 of 2"),
+        ("model-00002-OF-00002.safetensors", "2 of 2"),
+        ("model-00001-of-00002(1).safetensors", "1 of 2"),
+        ("model-00001-of-00002", "1 of 2"),
+        ("model-1of12.safetensors", "1 of 12"),
+        ("model_part1.safetensors", "part1"),
+        ("part-2.bin", "part-2"),
+        ("consolidated.00.pth", "consolidated.00"),
+        ("mp_rank_00_model_states.pt", "mp_rank_00"),
+        ("model.safetensors.00001", "00001"),
+    ],
+)
+def test_a_shard_is_known_by_its_name_and_refused(
+    name: str, shard: str, tmp_path: Path, tuned: nn.Module, encoder: ImageEncoder
+) -> None:
+    torch.save({n: t for n, t in tuned.state_dict().items() if ".attn." in n}, tmp_path / name)
+    assert refusal(tmp_path / name, encoder).startswith(f"shard {shard} by its name; name the folder, or the index")
+    if (tmp_path / name).suffix in (".safetensors", ".pth", ".pt", ".bin"):
+        assert refusal(tmp_path, encoder).startswith("has shards, but no index")
+
+
+@pytest.mark.parametrize("name", ["department1.pt", "best of 3.pt", "model-00001-of-00001.safetensors", "proof1.pt"])
+def test_other_names_are_not_those_of_shards(
+    name: str, tmp_path: Path, tuned: nn.Module, encoder: ImageEncoder, tau: dict[str, Tensor]
+) -> None:
+    torch.save(tuned.state_dict(), tmp_path / name)
+    assert_is(imported(tmp_path / name, encoder), tau)
+
+
+def test_an_index_of_a_variant_is_an_index(
+    tmp_path: Path, tuned: nn.Module, encoder: ImageEncoder, tau: dict[str, Tensor]
+) -> None:
+    index, *_ = sharded(tmp_path / "a", tuned.state_dict())
+    variant = index.rename(index.with_name("model.safetensors.index.fp16.json"))
+    for path in (variant, tmp_path / "a"):
+        assert_is(imported(path, encoder), tau)
 
 
 @pytest.mark.parametrize(
@@ -254,8 +339,65 @@ def test_a_folder_has_one_weights_file(
     assert_is(imported(tmp_path, encoder), tau)
     torch.save(tuned.state_dict(), tmp_path / "epoch_2.pt")
     assert refusal(tmp_path, encoder) == "has several weights files; name one of 'epoch_1.PT', 'epoch_2.pt'"
-    torch.save(tuned.state_dict(), tmp_path / "pytorch_model.bin")
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state_0.pth", "training_args.bin"):
+        torch.save({"a": torch.ones(1)}, tmp_path / name)
+    (tmp_path / "epoch_1.PT").unlink()
     assert_is(imported(tmp_path, encoder), tau)
+
+
+def test_the_same_weights_for_other_libraries_are_noted(
+    tmp_path: Path, tuned: nn.Module, encoder: ImageEncoder, tau: dict[str, Tensor]
+) -> None:
+    state = {name: tensor.contiguous() for name, tensor in tuned.state_dict().items()}
+    save_file(state, tmp_path / "model.safetensors")
+    assert imported(tmp_path, encoder).notes == ()
+    for name in ("pytorch_model.bin", "open_clip_pytorch_model.bin"):
+        torch.save({"a": torch.ones(1)}, tmp_path / name)
+    (tmp_path / "optimizer.pt").write_bytes(b"")
+    result = imported(tmp_path, encoder)
+    assert_is(result, tau)
+    others = "'open_clip_pytorch_model.bin', 'pytorch_model.bin'"
+    assert result.notes == (f"model.safetensors was read, and not {others} beside it; they usually hold the same",)
+    sharded(tmp_path / "shards", state)
+    sharded(tmp_path / "shards", state, "bin")
+    result = imported(tmp_path / "shards", encoder)
+    assert_is(result, tau)
+    assert "'pytorch_model-00001-of-00002.bin', 'pytorch_model-00002-of-00002.bin'" in result.notes[0]
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ("best.pt", "has 'best.pt' beside {}; name the file instead of the folder"),
+        ("model.fp16.safetensors", "has 'model.fp16.safetensors' beside {}; name the file instead of the folder"),
+        (
+            "adapter_model.safetensors",
+            "has an adapter, 'adapter_model.safetensors', beside {}; merge it into the weights, or name the file "
+            "itself",
+        ),
+    ],
+)
+def test_no_other_weights_lie_beside_those_of_a_folder(
+    other: str, message: str, indexed: bool, tmp_path: Path, tuned: nn.Module, encoder: ImageEncoder
+) -> None:
+    state = {name: tensor.contiguous() for name, tensor in tuned.state_dict().items()}
+    if indexed:
+        sharded(tmp_path, state)
+    else:
+        save_file(state, tmp_path / "model.safetensors")
+    save_file(state, tmp_path / other)
+    name = "model.safetensors.index.json" if indexed else "model.safetensors"
+    assert refusal(tmp_path, encoder) == message.format(name)
+
+
+def test_a_whole_file_beside_an_index_of_its_kind_is_refused(
+    tmp_path: Path, tuned: nn.Module, encoder: ImageEncoder
+) -> None:
+    state = {name: tensor.contiguous() for name, tensor in tuned.state_dict().items()}
+    sharded(tmp_path, state)
+    save_file(state, tmp_path / "model.safetensors")
+    assert refusal(tmp_path, encoder).startswith("has 'model.safetensors' beside model.safetensors.index.json; name")
 
 
 def other_files() -> dict[str, tuple[bytes, str]]:
@@ -268,8 +410,21 @@ def other_files() -> dict[str, tuple[bytes, str]]:
     np.savez(npz, a=np.ones(2))
     np.save(arrays, np.ones(2))
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 605000000\n"
+    odd = json.dumps({"visual.proj": {"dtype": "I4", "shape": [2, 2], "data_offsets": [0, 2]}}).encode()
     return {
         "a pointer": (pointer, "a Git LFS pointer, not the weights; run `git lfs pull`"),
+        "a pointer with a byte order mark": (b"\xef\xbb\xbf" + pointer, "a Git LFS pointer, not the weights"),
+        "an old pointer": (pointer.replace(b"git-lfs", b"hawser"), "a Git LFS pointer, not the weights"),
+        "a link of git-annex": (b"../../.git/annex/objects/aa/bb/SHA256E-s3--ab.pt/x", "a git-annex pointer, not"),
+        "a pointer of DVC 3": (b"outs:\r\n- hash: md5\r\n  md5: ab\r\n", "a DVC pointer, not the weights"),
+        "a pointer of DVC with a hash": (b"md5: ab\nouts:\n- size: 3\n  md5: ab\n", "a DVC pointer, not the weights"),
+        "a pointer of DVC import": (b"deps:\n- path: b\nouts:\n- md5: ab\n", "a DVC pointer, not the weights"),
+        "JSON with a brace in ninth place": (b'{"data":{"error":"x"}}', "JSON text, not weights; name the weights"),
+        "a page with a brace in ninth place": (b"<script>{a}", "a web page (HTML or XML), not the weights"),
+        "an unknown type": (
+            len(odd).to_bytes(8, "little") + odd + bytes(2),
+            "tensor 'visual.proj' is of type 'I4', which",
+        ),
         "a page": (b"<!DOCTYPE html><html>Quota exceeded</html>", "a web page (HTML or XML), not the weights"),
         "an indented page": (b"\xef\xbb\xbf\n  <html>", "a web page (HTML or XML), not the weights"),
         "an answer in XML": (b'<?xml version="1.0"?><Error/>', "a web page (HTML or XML), not the weights"),

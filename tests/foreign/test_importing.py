@@ -185,12 +185,36 @@ def mistaken(kind: str, tuned: nn.Module, origin: nn.Module) -> dict[str, object
     state, base = tuned.state_dict(), origin.state_dict()
     theta = {n: t for n, t in state.items() if n.startswith("visual.")}
     names = list(theta)
+    bare = {n.removeprefix("visual."): t for n, t in theta.items()}
+    layer = "transformer.resblocks.0.mlp.c_fc"
+    eight_bits = {n: t.to(torch.int8) if t.dim() == 2 else t for n, t in theta.items()}
     other = {**base, "visual.conv1.weight": base["visual.conv1.weight"] + 1e-6}
     return {
         "another theta 0": linearised(names, theta, other),
         "params without an end": {k: v for k, v in linearised(names, theta, base).items() if k != "model.params.3"},
         "theta 0 itself": base,
         "an unknown tensor": {**state, "visual.extra": torch.ones(2)},
+        "another depth": {
+            **state,
+            **{n.replace("blocks.1.", "blocks.2."): t for n, t in theta.items() if "blocks.1." in n},
+        },
+        "a head": {**bare, "head.weight": torch.ones(2, 3), "logit_scale": torch.ones(())},
+        "an epoch": {**bare, "epoch": torch.tensor(3)},
+        "eight bits": {**eight_bits, f"visual.{layer}.SCB": torch.ones(128)},
+        "four bits": {
+            **state,
+            f"visual.{layer}.weight": torch.ones(9, 1),
+            f"visual.{layer}.weight.absmax": torch.ones(2),
+        },
+        "GPTQ": {**{n: t for n, t in bare.items() if n != f"{layer}.weight"}, f"{layer}.qweight": torch.ones(2).int()},
+        "eight bits of Hugging Face": {
+            **CLIPVisionModel(CLIPVisionConfig(**VISION)).state_dict(),
+            "encoder.layers.0.mlp.fc1.SCB": torch.ones(128),
+        },
+        "placeholders": {n: torch.empty(0) for n in state},
+        "placeholders of Hugging Face": {
+            n: torch.empty(0) for n in CLIPVisionModel(CLIPVisionConfig(**VISION)).state_dict()
+        },
         "an adapter beside": {**state, "visual.lora_A": torch.ones(2)},
         "an adapter alone": {"base_model.model.visual.transformer.resblocks.0.mlp.c_fc.lora_A.weight": torch.ones(2)},
         "an adapter around": {n.replace("mlp.c_fc.", "mlp.c_fc.base_layer."): t for n, t in state.items()},
@@ -215,7 +239,16 @@ def mistaken(kind: str, tuned: nn.Module, origin: nn.Module) -> dict[str, object
         ("another theta 0", "starts from another θ₀: its params0 has nothing equal to this model's 'conv1.weight'"),
         ("params without an end", "params.3 is missing or of another shape than params0.3"),
         ("theta 0 itself", "no tensor differs from θ₀"),
-        ("an unknown tensor", "tensor 'visual.extra' does not exist in this model; choose another --model"),
+        ("an unknown tensor", "holds more than the encoder: 'visual.extra'; save it without them"),
+        ("another depth", ".resblocks.2.ln_1.weight' does not exist in this model; choose another --model"),
+        ("a head", "holds more than the encoder: 'head.weight', 'logit_scale'; save it without them"),
+        ("an epoch", "holds more than the encoder: 'epoch'; save it without them"),
+        ("eight bits", "tensor 'visual.transformer.resblocks.0.mlp.c_fc.SCB' is quantised; take the original weights"),
+        ("four bits", "mlp.c_fc.weight.absmax' is quantised; take the original weights"),
+        ("GPTQ", "tensor 'transformer.resblocks.0.mlp.c_fc.qweight' is quantised; take the original weights"),
+        ("eight bits of Hugging Face", "tensor 'encoder.layers.0.mlp.fc1.SCB' is quantised; take the original weights"),
+        ("placeholders", "tensor 'visual.class_embedding' has no values; gather the weights before saving"),
+        ("placeholders of Hugging Face", "has no values; gather the weights before saving"),
         ("an adapter beside", "tensor 'visual.lora_A' is an adapter's; merge it into the weights and save those"),
         ("an adapter alone", "holds an adapter and not the weights; merge it into them and save those"),
         ("an adapter around", "mlp.c_fc.base_layer.weight' is an adapter's; merge it into the weights and save those"),
@@ -240,6 +273,18 @@ def test_what_does_not_fit_is_refused(
         imported(tmp_path / "a.pt", encoder)
     assert str(error.value).startswith(f"{tmp_path / 'a.pt'}: ")
     assert message in str(error.value)
+
+
+def test_a_training_state_among_the_tensors_is_left_out(
+    tmp_path: Path, tuned: nn.Module, encoder: ImageEncoder, tau: dict[str, Tensor]
+) -> None:
+    state = dict(tuned.get_submodule("visual").state_dict())
+    for content in (state, {**state, "epoch": 3, "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}}}):
+        torch.save(content, tmp_path / "a.pt")
+        result = imported(tmp_path / "a.pt", encoder)
+        assert result.vector.tensors.keys() == tau.keys()
+        left_out = "left out, since these are not weights: 'optimizer.*'"
+        assert result.notes == ((left_out,) if "optimizer" in content else ())
 
 
 def test_equal_tensors_of_the_base_are_not_guessed(

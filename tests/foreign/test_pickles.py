@@ -35,6 +35,11 @@ def test_a_pickled_module_is_read_without_its_class(tuned: nn.Module, pickled: C
     assert all(isinstance(t, Tensor) and t.equal(expected[name]) for name, t in tensors.items())
 
 
+def negative(tensor: Tensor) -> Tensor:
+    """The negative of a tensor, stored as the tensor and a mark."""
+    return torch._neg_view(tensor)  # pyright: ignore[reportPrivateImportUsage]
+
+
 class Malicious:
     """Runs a function when an ordinary unpickler reads it."""
 
@@ -185,8 +190,13 @@ def test_whatever_else_a_training_state_holds_does_not_matter(tmp_path: Path) ->
         torch.ones(2).to(torch.float8_e4m3fn),
         *(torch.arange(3).to(dtype) for dtype in (torch.float16, torch.bfloat16, torch.float64, torch.int8)),
         nn.Parameter(torch.ones(2)),
+        negative(torch.arange(6.0)).view(2, 3).T,
+        nn.Parameter(negative(torch.ones(2))),
+        torch.tensor([1 + 2j, 3 - 1j]).conj(),
+        torch.tensor([1 + 2j, 3 - 1j]).conj().imag,
+        negative(torch.tensor([1 + 2j]).conj()),
     ],
-    ids=lambda t: f"{t.dtype} {list(t.shape)} {t.stride()}",
+    ids=lambda t: f"{t.dtype} {list(t.shape)} {t.stride()} {t.is_neg()} {t.is_conj()}",
 )
 def test_every_dense_tensor_is_the_one_that_torch_reads(tensor: Tensor, tmp_path: Path) -> None:
     torch.save({"a": tensor, "b": tensor}, tmp_path / "a.pt")
@@ -195,6 +205,26 @@ def test_every_dense_tensor_is_the_one_that_torch_reads(tensor: Tensor, tmp_path
     assert isinstance(actual, Tensor)
     assert (actual.dtype, actual.shape, actual.stride()) == (expected.dtype, expected.shape, expected.stride())
     assert actual.to(torch.complex128).equal(expected.detach().to(torch.complex128))
+
+
+def test_negatives_of_one_storage_take_its_memory_once(tmp_path: Path) -> None:
+    """Else a small file could take any amount of it."""
+    stored = torch.arange(1000.0)
+    torch.save([negative(stored[i:]) for i in range(100)], tmp_path / "a.pt")
+    tensors = [t for t in read_foreign(tmp_path / "a.pt").tensors.values() if isinstance(t, Tensor)]
+    assert len({tensor.untyped_storage().data_ptr() for tensor in tensors}) == 1
+    assert all(tensor.equal(-stored[i:]) for i, tensor in enumerate(tensors))
+
+
+def test_a_mark_that_cannot_be_followed_is_no_dense_tensor(tmp_path: Path) -> None:
+    torch.save({"a": negative(torch.ones(2)), "b": torch.ones(1)}, tmp_path / "a.pt")
+    with zipfile.ZipFile(tmp_path / "a.pt") as file:
+        content = {name.partition("/")[2]: file.read(name) for name in file.namelist()}
+    pickled = content.pop("data.pkl").replace(b"neg", b"new")
+    tensors = read_foreign(archive(tmp_path / "b.pt", pickled, content)).tensors
+    assert tensors["a"] == pickles.Unreadable("marked as new")
+    torch.save({"a": negative(torch.ones(2).to(torch.float8_e4m3fn))}, tmp_path / "a.pt")
+    assert read_foreign(tmp_path / "a.pt").tensors["a"] == pickles.Unreadable("marked as neg")
 
 
 def test_a_parameter_with_attributes_is_read(tmp_path: Path) -> None:
