@@ -17,7 +17,7 @@ EDIT = ["--edit", "textures=1"]
         ([*EDIT, "--vector", "v.safetensors"], "--vector already names the edit; leave out --edit"),
         ([*EDIT, "--task", "mnist"], "--task: unknown task 'mnist'; choose from optdigits, textures, emoji"),
         ([*EDIT, "--task", "emoji", "--classes", "cat,dog"], "--task and --classes both name the classes"),
-        ([*EDIT, "--template", "a {}"], "--template: is the prompt of --classes"),
+        ([*EDIT, "--template", "a {}"], "--template: needs --classes, whose prompt it is"),
         ([*EDIT, "--classes", "cat"], "--classes: 'cat' does not name two or more different classes"),
         ([*EDIT, "--classes", "cat,,dog"], "--classes: 'cat,,dog' does not name"),
         ([*EDIT, "--classes", "cat,cat"], "--classes: 'cat,cat' does not name"),
